@@ -1,0 +1,645 @@
+/*
+ * agent.c - the agent's poll loop and the way of one message: envelope, message file, delivery, verdict.
+ *
+ * It takes every datagram of a front as hostile: whatever a front sends, it gains nothing but the mail that it sees.
+ */
+#include "agent.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "deliver.h"
+#include "ipc.h"
+#include "loop.h"
+#include "sandbox.h"
+
+#define FRONTS_MAX (CONFIG_LISTENERS_MAX * CONFIG_WORKERS_MAX)
+#define LOOP_OTHERS 1024	/* loop slots that are not fronts: children and the Maildir writers */
+#define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
+
+/* A mail transaction of a session. It outlives the session while its message is being delivered. */
+struct work {
+	struct tx	 tx;
+	struct agent	*agent;
+	struct front	*front;		/* NULL: the session or its front is gone */
+	uint32_t	 slot;
+	char		 address[IPC_ADDRESS_MAX + 1];
+	char		 helo[SMTP_DOMAIN_MAX + 1];
+	bool		 busy;		/* deliver_check() or deliver_start() has it */
+	bool		 forgotten;	/* RESET or CLOSE came meanwhile */
+	bool		 unknown;	/* a recipient was unknown, and is told at the end of data */
+	struct mailbox	 rcpt;		/* that is being checked */
+	int64_t		 started_us, delivery_us;
+	uint32_t	 data_ms;
+};
+
+struct client {
+	uint64_t	 session;	/* 0: the slot is free */
+	struct work	*work;		/* owned, unless busy and forgotten; NULL: no transaction */
+	char		 address[IPC_ADDRESS_MAX + 1];
+};
+
+struct front {
+	struct agent	*agent;		/* NULL: the place is free */
+	struct loop_slot slot;
+	int		 fd;		/* owned */
+	const struct listener *listener;
+	struct client	*clients;	/* max_connections, mapped */
+	struct buf	 queue;		/* answers that its socket had no room for: length and datagram, one after the other */
+};
+
+struct agent {
+	struct agent_args args;
+	const struct config *config;
+	struct loop	 loop;
+	struct loop_slot control;
+	struct deliver	*deliver;
+	struct front	 fronts[FRONTS_MAX];
+	size_t		 fronts_n;
+	uint32_t	 serial;	/* of the last message's id */
+	bool		 draining;
+};
+
+/* ---- answers ---- */
+
+static void
+answer_send(struct front *f, const struct answer *a)
+{
+	char datagram[IPC_MAX];
+	uint16_t len;
+	int n = ipc_pack_answer(a, datagram);
+
+	if (n == -1)
+		return;
+	if (buf_len(&f->queue) == 0 && ipc_send(f->fd, datagram, (size_t)n, a->fd) == 0)
+		return;
+	/* full: the order is kept; the descriptor of a 354 is found again by its slot. A front that takes nothing loses it. */
+	len = (uint16_t)n;
+	if (buf_len(&f->queue) == 0)
+		buf_reset(&f->queue);
+	buf_add(&f->queue, &len, sizeof(len));
+	buf_add(&f->queue, datagram, (size_t)n);
+	loop_events(&f->slot, POLLIN | POLLOUT);
+}
+
+static void
+answer(struct front *f, uint32_t slot, uint64_t session, const struct verdict *v, int fd)
+{
+	struct answer a = { .slot = slot, .session = session, .verdict = *v, .fd = fd };
+
+	answer_send(f, &a);
+}
+
+static void
+answer_flush(struct front *f)
+{
+	while (buf_len(&f->queue) > 0) {
+		struct span all = buf_span(&f->queue);
+		struct answer a;
+		uint16_t len;
+		int fd = -1;
+
+		memcpy(&len, all.p, sizeof(len));
+		if (ipc_unpack_answer(&a, all.p + sizeof(len), len) == 0 && a.verdict.code == 354) {
+			const struct client *c = &f->clients[a.slot];
+
+			if (c->session == a.session && c->work != NULL)
+				fd = c->work->tx.fd;
+		}
+		if (ipc_send(f->fd, all.p + sizeof(len), len, fd) == -1)
+			return;
+		buf_drop(&f->queue, sizeof(len) + len);
+	}
+	loop_events(&f->slot, POLLIN);
+}
+
+/* ---- a transaction ---- */
+
+static int64_t
+real_time_us(void)
+{
+	struct timespec ts;
+
+	/* cannot fail: the clock exists */
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* Unique on this machine: second, process, count. */
+static void
+make_id(struct agent *a, char *id)
+{
+	a->serial = (a->serial + 1) & 0xffffff;
+	(void)snprintf(id, MESSAGE_ID_LEN + 1, "%08x%06x%06x", (unsigned)(real_time_us() / 1000000 & 0xffffffff),
+	    (unsigned)getpid() & 0xffffff, a->serial);
+}
+
+static void
+work_free(struct work *w)
+{
+	if (w->tx.fd != -1)
+		close(w->tx.fd);
+	free(w->tx.rcpts);
+	free(w);
+}
+
+/* The client's transaction ends; what deliver has is freed when deliver is done with it. */
+static void
+work_forget(struct client *c)
+{
+	struct work *w = c->work;
+
+	c->work = NULL;
+	if (w == NULL)
+		return;
+	if (w->busy) {
+		w->forgotten = true;
+		w->front = NULL;
+	} else {
+		work_free(w);
+	}
+}
+
+/* One line that tells the whole story of a message. */
+static void
+log_message(const struct work *w, const struct verdict *v, const char *detail)
+{
+	const struct tx *tx = &w->tx;
+	char from[SMTP_ADDRESS_MAX + 1], to[LOG_VALUE_MAX + SMTP_ADDRESS_MAX], reply[512];
+	int64_t now = loop_clock_us();
+	struct buf b;
+
+	smtp_mailbox_print(&tx->sender, from);
+	buf_fixed(&b, to, sizeof(to));
+	for (size_t i = 0; i < tx->rcpts_n && buf_len(&b) < LOG_VALUE_MAX; i++) {
+		char one[SMTP_ADDRESS_MAX + 1];
+
+		smtp_mailbox_print(&tx->rcpts[i], one);
+		buf_printf(&b, "%s%s", i == 0 ? "" : ",", one);
+	}
+	(void)snprintf(reply, sizeof(reply), "%d %s %s", v->code, v->esc, v->text);
+	log_info(tx->session, "message", LF_STR("id", tx->id), LF_STR("listener", tx->listener->name),
+	    LF_STR("client", w->address), LF_STR("helo", w->helo), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
+	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - tx->header_at),
+	    LF_STR("agent", deliver_agent_name(w->agent->deliver)),
+	    LF_STR("result", v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),
+	    LF_STR("reply", reply), LF_STR("detail", detail), LF_INT("data_ms", w->data_ms),
+	    LF_US("delivery_ms", w->delivery_us == 0 ? 0 : now - w->delivery_us), LF_US("total_ms", now - w->started_us));
+}
+
+/* ---- requests ---- */
+
+static void
+request_connect(struct front *f, const struct request *q)
+{
+	struct client *c = &f->clients[q->slot];
+	struct verdict v = { 0 };
+
+	work_forget(c);
+	c->session = q->session;
+	memcpy(c->address, q->address, sizeof(c->address));
+	if (q->resumed)
+		return;
+	verdict_set(&v, 220, "", "Ready");
+	answer(f, q->slot, q->session, &v, -1);
+}
+
+/* Whether a message of so many octets can be stored at all now. */
+static bool
+has_room(const struct agent *a, uint64_t size)
+{
+	struct statvfs fs;
+
+	if (a->config->spool_dir[0] == '\0') {
+		uint64_t used = limits_spool_used(a->args.limits), max = a->config->max_spool_memory;
+
+		return used <= max && size <= max - used;
+	}
+	if (statvfs(a->config->spool_dir, &fs) == -1)
+		return false;
+	return fs.f_bavail * fs.f_frsize >= size + SPOOL_RESERVE;
+}
+
+static void
+request_mail(struct front *f, const struct request *q)
+{
+	struct agent *a = f->agent;
+	struct client *c = &f->clients[q->slot];
+	struct verdict v = { 0 };
+	struct work *w;
+
+	work_forget(c);
+	if (!has_room(a, q->size)) {
+		log_error(q->session, "spool_full", LF_STR("spool_dir", a->config->spool_dir), LF_INT("size", q->size),
+		    LF_STR("help", "not enough space for messages in flight"));
+		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	w = calloc(1, sizeof(*w));
+	if (w == NULL) {
+		verdict_set(&v, 451, "4.3.0", "Out of memory");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	memcpy(w->address, c->address, sizeof(w->address));
+	memcpy(w->helo, q->helo, sizeof(w->helo));
+	w->agent = a;
+	w->front = f;
+	w->slot = q->slot;
+	w->started_us = loop_clock_us();
+	w->tx = (struct tx){ .session = q->session, .config = a->config, .listener = f->listener, .client_address = w->address,
+	    .helo = w->helo, .auth_user = "", .tls_version = "", .tls_cipher = "", .esmtp = q->esmtp, .body = q->body,
+	    .utf8 = q->utf8, .fd = -1 };
+	if (q->path[0] != '\0' && smtp_mailbox(text_span(q->path), q->utf8, &w->tx.sender) != SMTP_PATH_OK) {
+		work_free(w);
+		verdict_set(&v, 501, "5.1.7", "Syntax error in sender address");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	make_id(a, w->tx.id);
+	c->work = w;
+	verdict_set(&v, 250, "2.1.0", "Sender ok");
+	answer(f, q->slot, q->session, &v, -1);
+}
+
+static bool
+is_our_domain(const struct config *c, const char *domain)
+{
+	for (size_t i = 0; i < c->domains.n; i++)
+		if (strcmp(c->domains.v[i], domain) == 0)
+			return true;
+	return false;
+}
+
+static bool
+has_recipient(const struct tx *tx, const struct mailbox *m)
+{
+	for (size_t i = 0; i < tx->rcpts_n; i++)
+		if (strcmp(tx->rcpts[i].domain, m->domain) == 0 &&
+		    text_eq_nocase(text_span(tx->rcpts[i].local), text_span(m->local)))
+			return true;
+	return false;
+}
+
+static int
+add_recipient(struct tx *tx, const struct mailbox *m)
+{
+	if (tx->rcpts_n == tx->rcpts_max) {
+		size_t max = tx->rcpts_max == 0 ? 1 : 2 * tx->rcpts_max;
+		struct mailbox *more = realloc(tx->rcpts, max * sizeof(*more));
+
+		if (more == NULL)
+			return -1;
+		tx->rcpts = more;
+		tx->rcpts_max = max;
+	}
+	tx->rcpts[tx->rcpts_n++] = *m;
+	return 0;
+}
+
+/* The delivery agent's word on a recipient. */
+static void
+rcpt_done(void *arg, const struct verdict *known, const char *detail)
+{
+	struct work *w = arg;
+	struct verdict v = *known;
+	char address[SMTP_ADDRESS_MAX + 1];
+
+	w->busy = false;
+	if (w->forgotten) {
+		work_free(w);
+		return;
+	}
+	if (v.code / 100 == 5 && w->tx.config->recipient_rejection == REJECT_AT_DATA) {
+		w->unknown = true;
+		verdict_set(&v, 250, "2.1.5", "Recipient ok");
+	}
+	if (v.code / 100 == 2 && add_recipient(&w->tx, &w->rcpt) == -1)
+		verdict_set(&v, 451, "4.3.0", "Out of memory");
+	if (v.code / 100 != 2) {
+		smtp_mailbox_print(&w->rcpt, address);
+		log_info(w->tx.session, "rcpt_refused", LF_STR("id", w->tx.id), LF_STR("rcpt", address), LF_INT("code", v.code),
+		    LF_STR("text", v.text), LF_STR("detail", detail));
+	}
+	answer(w->front, w->slot, w->tx.session, &v, -1);
+}
+
+static void
+request_rcpt(struct front *f, const struct request *q)
+{
+	struct agent *a = f->agent;
+	struct work *w = f->clients[q->slot].work;
+	struct verdict v = { 0 };
+	struct mailbox *m;
+
+	if (w == NULL || w->busy || w->tx.fd != -1) {
+		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	m = &w->rcpt;
+	if (text_is_nocase(text_span(q->path), "postmaster")) {	/* RFC 5321 4.5.1 */
+		*m = (struct mailbox){ .local = "postmaster" };
+		/* cannot fail: both are as long */
+		(void)text_copy(m->domain, sizeof(m->domain), text_span(a->config->domains.v[0]));
+	} else if (smtp_mailbox(text_span(q->path), w->tx.utf8, m) != SMTP_PATH_OK) {
+		verdict_set(&v, 501, "5.1.3", "Syntax error in recipient address");
+	}
+	if (v.code == 0 && !is_our_domain(a->config, m->domain)) {
+		char address[SMTP_ADDRESS_MAX + 1];
+
+		smtp_mailbox_print(m, address);
+		log_info(q->session, "rcpt_refused", LF_STR("id", w->tx.id), LF_STR("rcpt", address), LF_INT("code", 550),
+		    LF_STR("text", "Relay denied"));
+		verdict_set(&v, 550, "5.7.1", "Relay denied");
+	} else if (v.code == 0 && has_recipient(&w->tx, m)) {
+		verdict_set(&v, 250, "2.1.5", "Recipient ok");
+	} else if (v.code == 0 && w->tx.rcpts_n > 0 && a->config->per_recipient) {
+		verdict_set(&v, 452, "4.5.3", "One recipient at a time");
+	} else if (v.code == 0 && w->tx.rcpts_n >= a->config->max_recipients) {
+		verdict_set(&v, 452, "4.5.3", "Too many recipients");
+	}
+	if (v.code != 0) {
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	w->busy = true;
+	deliver_check(a->deliver, &w->tx, m, rcpt_done, w);
+}
+
+static void
+request_data(struct front *f, const struct request *q)
+{
+	struct agent *a = f->agent;
+	struct work *w = f->clients[q->slot].work;
+	struct verdict v = { 0 };
+
+	if (w == NULL || w->busy || w->tx.rcpts_n == 0 || w->tx.fd != -1) {
+		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
+	} else if ((w->tx.fd = message_open(a->config->spool_dir)) == -1) {
+		log_error(q->session, "spool", LF_STR("id", w->tx.id), LF_ERRNO(errno), LF_STR("spool_dir", a->config->spool_dir));
+		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
+	} else {
+		verdict_set(&v, 354, "", "Go on");
+	}
+	answer(f, q->slot, q->session, &v, v.code == 354 ? w->tx.fd : -1);
+}
+
+/* The end of a message: log its line, tell the client if it is still there, forget it. */
+static void
+message_done(void *arg, const struct verdict *v, const char *detail)
+{
+	struct work *w = arg;
+	struct front *f = w->front;
+
+	w->busy = false;
+	if (w->forgotten) {
+		/* the client left before its reply: it will send the message again, and the command may know its id */
+		log_warn(w->tx.session, "client_gone", LF_STR("id", w->tx.id));
+		log_message(w, v, detail);
+		work_free(w);
+		return;
+	}
+	log_message(w, v, detail);
+	answer(f, w->slot, w->tx.session, v, -1);
+	f->clients[w->slot].work = NULL;
+	work_free(w);
+}
+
+/* The message file holds what the front says that it does. */
+static bool
+file_is_whole(const struct tx *tx, uint64_t body)
+{
+	struct stat st;
+
+	return fstat(tx->fd, &st) == 0 && body <= tx->config->max_message_size &&
+	    (uint64_t)st.st_size == (body == 0 ? 0 : MESSAGE_ROOM + body);
+}
+
+static void
+request_message(struct front *f, const struct request *q)
+{
+	struct agent *a = f->agent;
+	struct work *w = f->clients[q->slot].work;
+	struct verdict v = { 0 };
+
+	if (w == NULL || w->busy || w->tx.fd == -1) {
+		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	w->busy = true;
+	w->data_ms = q->data_ms;
+	w->delivery_us = loop_clock_us();
+	if (!file_is_whole(&w->tx, q->size)) {
+		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
+		message_done(w, &v, "the message file is not as the front says");
+		return;
+	}
+	w->tx.size = MESSAGE_ROOM + q->size;
+	if (message_trace(&w->tx, (time_t)(real_time_us() / 1000000)) == -1 || message_seal(&w->tx) == -1) {
+		const char *why = strerror(errno);
+
+		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
+		message_done(w, &v, why);
+		return;
+	}
+	if (w->unknown) {
+		verdict_set(&v, 550, "5.1.1", "No such recipient");
+		message_done(w, &v, "unknown recipient");
+		return;
+	}
+	deliver_start(a->deliver, &w->tx, message_done, w);
+}
+
+static void
+request_reset(struct front *f, const struct request *q)
+{
+	struct client *c = &f->clients[q->slot];
+
+	if (c->work != NULL && !c->work->busy && q->verdict.code != 0) {
+		c->work->data_ms = q->data_ms;
+		log_message(c->work, &q->verdict, "");
+	}
+	work_forget(c);
+}
+
+static void
+request_close(struct front *f, const struct request *q)
+{
+	struct client *c = &f->clients[q->slot];
+
+	work_forget(c);
+	*c = (struct client){ 0 };
+}
+
+/* Each request; a session that is not the slot's is answered by nothing: its front knows that it has ended. */
+static int
+take_request(struct front *f, const struct request *q)
+{
+	if (q->slot >= f->agent->config->max_connections || q->session == 0)
+		return -1;
+	if (q->kind != REQ_CONNECT && f->clients[q->slot].session != q->session)
+		return -1;
+	switch (q->kind) {
+	case REQ_CONNECT:
+		request_connect(f, q);
+		break;
+	case REQ_MAIL:
+		request_mail(f, q);
+		break;
+	case REQ_RCPT:
+		request_rcpt(f, q);
+		break;
+	case REQ_DATA:
+		request_data(f, q);
+		break;
+	case REQ_MESSAGE:
+		request_message(f, q);
+		break;
+	case REQ_RESET:
+		request_reset(f, q);
+		break;
+	case REQ_CLOSE:
+		request_close(f, q);
+		break;
+	case REQ_NONE:
+	case REQ__MAX:
+		return -1;
+	}
+	return 0;
+}
+
+/* ---- fronts ---- */
+
+static void
+front_gone(struct front *f)
+{
+	struct agent *a = f->agent;
+
+	for (size_t i = 0; i < a->config->max_connections; i++)
+		work_forget(&f->clients[i]);
+	(void)munmap(f->clients, a->config->max_connections * sizeof(*f->clients));
+	loop_remove(&f->slot);
+	close(f->fd);
+	buf_clear(&f->queue);
+	*f = (struct front){ .fd = -1 };
+	a->fronts_n--;
+}
+
+static void
+front_ready(void *arg, short revents)
+{
+	struct front *f = arg;
+	char datagram[IPC_MAX];
+
+	if ((revents & POLLOUT) != 0)
+		answer_flush(f);
+	for (;;) {
+		struct request q;
+		int fd;
+		long n = ipc_recv(f->fd, datagram, sizeof(datagram), &fd);
+
+		if (n == -1 && errno == EAGAIN)
+			return;
+		if (fd != -1) {		/* a front has no descriptor to give */
+			close(fd);
+			n = -1;
+			errno = EBADMSG;
+		}
+		if (n <= 0 || ipc_unpack_request(&q, datagram, (size_t)n) == -1 || take_request(f, &q) == -1 || f->queue.failed) {
+			if (n != 0)
+				log_error(0, "front_request", LF_STR("listener", f->listener->name), LF_ERRNO(n == -1 ? errno : EBADMSG));
+			front_gone(f);
+			return;
+		}
+	}
+}
+
+static int
+front_add(struct agent *a, uint32_t listener, int fd)
+{
+	size_t max = a->config->max_connections;
+	struct front *f = NULL;
+	void *clients;
+
+	for (size_t i = 0; i < FRONTS_MAX && f == NULL; i++)
+		if (a->fronts[i].agent == NULL)
+			f = &a->fronts[i];
+	if (f == NULL || listener >= a->config->listeners_n)
+		return -1;
+	clients = mmap(NULL, max * sizeof(*f->clients), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (clients == MAP_FAILED)
+		return -1;
+	*f = (struct front){ .agent = a, .fd = fd, .listener = &a->config->listeners[listener], .clients = clients };
+	buf_init(&f->queue, max * 512);
+	if (loop_add(&a->loop, &f->slot, fd, POLLIN, front_ready, f) == -1) {
+		(void)munmap(clients, max * sizeof(*f->clients));
+		*f = (struct front){ .fd = -1 };
+		return -1;
+	}
+	a->fronts_n++;
+	return 0;
+}
+
+static void
+control_ready(void *arg, short revents)
+{
+	struct agent *a = arg;
+
+	(void)revents;
+	for (;;) {
+		enum control what;
+		uint32_t number;
+		int fd, n = ipc_recv_control(a->args.control_fd, &what, &number, &fd);
+
+		if (n == -1 && errno == EAGAIN)
+			return;
+		if (n <= 0) {	/* the master is gone: the fronts end by themselves, and we after them */
+			loop_remove(&a->control);
+			a->draining = true;
+			return;
+		}
+		if (what == CTL_DRAIN)
+			a->draining = true;
+		else if (what == CTL_STOP)
+			a->loop.stop = true;
+		if (fd != -1 && (what != CTL_FRONT || front_add(a, number, fd) == -1)) {
+			log_error(0, "front_add", LF_INT("listener", number), LF_ERRNO(errno));
+			close(fd);
+		}
+	}
+}
+
+int
+agent_run(const struct agent_args *args)
+{
+	static struct agent agent;	/* large, and one a process */
+	struct agent *a = &agent;
+	const struct config *c = args->config;
+
+	a->args = *args;
+	a->config = c;
+	(void)sandbox_max_fds();
+	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS) == -1 ||
+	    loop_add(&a->loop, &a->control, args->control_fd, POLLIN, control_ready, a) == -1)
+		fatal("agent", "cannot start: %s", strerror(errno));
+	a->deliver = deliver_new(&a->loop, c);
+	if (a->deliver == NULL)
+		fatal("agent", "cannot prepare deliveries: %s", strerror(errno));
+	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
+	/* its own end comes when no front is left that could ask, and what they asked for is done */
+	while (!a->loop.stop && !(a->draining && a->fronts_n == 0 && deliver_pending(a->deliver) == 0))
+		if (loop_turn(&a->loop, a->draining ? 1000 : -1) == -1)
+			fatal("agent", "poll: %s", strerror(errno));
+	deliver_free(a->deliver);
+	loop_clear(&a->loop);
+	return 0;
+}

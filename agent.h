@@ -1,0 +1,19 @@
+/*
+ * agent.h - the agent's poll loop and the way of one message: envelope, message file, delivery, verdict.
+ */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include "config.h"
+#include "limits.h"
+
+struct agent_args {
+	const struct config	*config;	/* borrowed until exit, as the rest */
+	const struct limits	*limits;
+	int			 control_fd;	/* to the master; owned from now on */
+};
+
+/* The process's work from here to its exit status. */
+int	agent_run(const struct agent_args *args);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * config.h - the configuration: one INI file, the environment and the flags, into one const structure.
+ *
+ * One table in config.c knows the keys (name, type, default, bounds, help); the parser, smtpd -T, the sample file's and
+ * the man page's checks all read it.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "buf.h"
+#include "log.h"
+#include "smtp.h"
+
+#define CONFIG_NAME_MAX 32	/* the NAME of [smtpd.listener NAME]: letters, digits, - and _ */
+#define CONFIG_LISTENERS_MAX 16
+#define CONFIG_WORKERS_MAX 16
+#define CONFIG_FILE_MAX (1024 * 1024)
+
+enum listener_mode { MODE_SMTP, MODE_SUBMISSION, MODE_SMTPS, MODE_ALT, MODE__MAX };
+enum bare_newline { NEWLINE_REJECT, NEWLINE_NORMALIZE, NEWLINE__MAX };
+enum rcpt_rejection { REJECT_AT_RCPT, REJECT_AT_DATA, REJECT__MAX };
+
+/* A list of words: a command split as a POSIX shell splits it, or the items of a comma list. */
+struct words {
+	char	**v;		/* owned; v[n] is NULL */
+	size_t	  n;
+};
+
+struct listener {
+	char			 name[CONFIG_NAME_MAX + 1];
+	char			*address;	/* as written: ":25", "127.0.0.1:25", "[::1]:25"; ":25" is both families */
+	enum listener_mode	 mode;
+	unsigned		 workers;
+	enum bare_newline	 bare_newline;
+};
+
+/* "%{name}" in a template, one row each; a template's words are checked when the config is read. */
+enum expansion {
+	X_SENDER, X_RECIPIENT, X_RECIPIENTS, X_USER, X_DOMAIN, X_AUTH_USER, X_CLIENT_ADDRESS, X_ID, X__MAX
+};
+extern const char *const expansion_names[X__MAX];	/* "sender", ... */
+
+struct config {
+	char		*hostname;		/* [server]; default: the machine's name */
+
+	enum log_level	 log_level;		/* [smtpd] */
+	enum log_format	 log_format;
+	bool		 log_transactions;
+	char		*user;			/* whom fronts and agent run as when started as root */
+	char		*spool_dir;		/* "": messages in flight stay in memory */
+	struct words	 domains;		/* as smtp_domain() writes them */
+	enum rcpt_rejection recipient_rejection;
+
+	struct words	 command;		/* [smtpd.delivery]; exactly one of command and maildir, the other has n == 0 / "" */
+	char		*maildir;		/* a path with %{domain} and %{user} */
+	bool		 maildir_create;	/* create */
+	char		*delivery_user;		/* user; "": as [smtpd] user */
+	bool		 per_recipient;		/* derived: command holds %{recipient}, %{user} or %{domain}: one recipient at a time */
+	char		*recipients_file;	/* "": none. One address or @domain a line, # comments */
+	struct words	 recipient_command;	/* n == 0: none */
+
+	uint64_t	 max_message_size;	/* [smtpd.limits], octets */
+	unsigned	 max_recipients;
+	unsigned	 max_connections;
+	unsigned	 max_errors;		/* error replies before 421 (case 3.16), default 20 */
+	unsigned	 max_deliveries;	/* commands at work at once, default 20 */
+	uint64_t	 max_spool_memory;
+
+	int64_t		 connection_ms;		/* [smtpd.timeouts]: idle between commands */
+	int64_t		 command_ms;		/* a whole command line, and no progress inside DATA or BDAT */
+	int64_t		 delivery_ms;
+	int64_t		 shutdown_ms;
+
+	struct listener	 listeners[CONFIG_LISTENERS_MAX];
+	size_t		 listeners_n;
+
+	struct config_origins *origins;		/* owned: where each value came from, for config_print() */
+};
+
+/*
+ * Read file (NULL: none, defaults and environment alone), then environ (a NULL-terminated NAME=value array, environ(7)),
+ * then the flags (NAME=value with "section.key" names, from -o on the command line; n of them); each beats the one before.
+ * Returns a configuration that config_free() ends, or NULL with one line for each error in *errors: file:line, the
+ * offending text, and the nearest valid name or what to do. *errors also takes warnings, each begun with "warning: ".
+ */
+struct config	*config_load(const char *file, char *const *environ, const char *const *flags, size_t flags_n, struct buf *errors);
+void		 config_free(struct config *c);
+/* smtpd -T: every key with its effective value, default and origin, as a config file that could be read again. */
+int		 config_print(const struct config *c, FILE *f);
+/* Every key of the table with its section, default and help, as a commented sample file. */
+int		 config_print_sample(FILE *f);
+
+/*
+ * Split as a POSIX shell splits words: blanks, '...', "..." (backslash before $ ` " \ newline), backslash; nothing else.
+ * 0, or -1 with *why (an open quote, a trailing backslash, too many words). words_free() ends it.
+ */
+int		 words_split(struct words *w, struct span s, const char **why);
+void		 words_free(struct words *w);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * deliver.h - the delivery agents behind one interface: command, maildir (later lmtp, relay).
+ *
+ * All recipients of a message or none (DESIGN: one reply, one outcome). See DESIGN.md, "The delivery contract".
+ */
+#ifndef DELIVER_H
+#define DELIVER_H
+
+#include "loop.h"
+#include "message.h"
+
+struct deliver;		/* what the agent has one of */
+
+/* v says what the client is told; detail is for the log ("exit 75", "timeout", ...); both borrowed until it returns. */
+typedef void deliver_done(void *arg, const struct verdict *v, const char *detail);
+
+/*
+ * Make ready what config asks for: the table of children, and the Maildir writers, which are forked here and drop to
+ * delivery_user. The loop and config are borrowed until deliver_free(). NULL with errno.
+ */
+struct deliver	*deliver_new(struct loop *l, const struct config *config);
+/* Ends the writers and whatever command still runs. */
+void		 deliver_free(struct deliver *d);
+
+/*
+ * Can this recipient get mail: recipients_file, recipient_command, Maildir (in this order, as far as configured).
+ * done is called exactly once, from the loop or from inside this call: 250 2.1.5, 550 5.1.1, 451 4.3.0.
+ */
+void		 deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt, deliver_done *done, void *arg);
+/*
+ * Deliver one complete message, tx->fd from tx->header_at on, to tx->rcpts. Beyond max_deliveries it waits its turn.
+ * tx is borrowed until done, which is called exactly once, from the loop or from inside this call.
+ */
+void		 deliver_start(struct deliver *d, const struct tx *tx, deliver_done *done, void *arg);
+/* How many are running or waiting. */
+size_t		 deliver_pending(const struct deliver *d);
+/* "command", "maildir" */
+const char	*deliver_agent_name(const struct deliver *d);
+
+#endif

@@ -1,0 +1,79 @@
+/*
+ * ipc.h - the datagrams between front and agent, and between the master and its children.
+ *
+ * One SOCK_SEQPACKET pair per front: a request and its answer are one datagram each, matched by slot and session number;
+ * descriptors travel as SCM_RIGHTS. Either end treats the other's datagrams as hostile: what does not parse is EBADMSG, and
+ * the receiver closes the pair.
+ */
+#ifndef IPC_H
+#define IPC_H
+
+#include "message.h"
+
+#define IPC_MAX 2048		/* octets of a datagram */
+#define IPC_ADDRESS_MAX 45	/* a peer's address as text: INET6_ADDRSTRLEN without the NUL */
+
+enum request_kind {
+	REQ_NONE,
+	REQ_CONNECT,	/* a client; also again, without an answer, to an agent that took over (resumed) */
+	REQ_MAIL,
+	REQ_RCPT,
+	REQ_DATA,	/* the answer to 354 brings the message file */
+	REQ_MESSAGE,	/* the body is complete in the message file */
+	REQ_RESET,	/* forget the transaction; no answer */
+	REQ_CLOSE,	/* the client is gone; no answer, the slot's next request is CONNECT */
+	REQ__MAX
+};
+
+struct request {
+	enum request_kind kind;
+	uint32_t	slot;		/* of the front's connections */
+	uint64_t	session;	/* number, for the log too */
+	char		address[IPC_ADDRESS_MAX + 1];	/* CONNECT */
+	bool		resumed;			/* CONNECT */
+	char		helo[SMTP_DOMAIN_MAX + 1];	/* MAIL */
+	bool		esmtp, utf8;			/* MAIL */
+	enum smtp_body	body;				/* MAIL */
+	char		path[SMTP_ADDRESS_MAX + 1];	/* MAIL ("": the null path), RCPT */
+	uint64_t	size;		/* MAIL: as declared; MESSAGE: octets of the body in the file */
+	uint32_t	data_ms;	/* MESSAGE, RESET: how long the body took to arrive */
+	struct verdict	verdict;	/* RESET after a message that the front refused: what it said; code 0: none */
+};
+
+struct answer {
+	uint32_t	slot;
+	uint64_t	session;
+	struct verdict	verdict;
+	int		fd;		/* the message file with a 354, else -1; the receiver's */
+};
+
+/* Pack into and out of a datagram of at most IPC_MAX octets; the length, or -1 with EBADMSG / EMSGSIZE. */
+int	ipc_pack_request(const struct request *q, void *dst);
+int	ipc_unpack_request(struct request *q, const void *p, size_t len);
+int	ipc_pack_answer(const struct answer *a, void *dst);
+int	ipc_unpack_answer(struct answer *a, const void *p, size_t len);
+
+/* Send one datagram with a descriptor (-1: none), which is borrowed. 0, or -1 with errno (EAGAIN: the socket is full). */
+int	ipc_send(int sock, const void *p, size_t len, int fd);
+/*
+ * Receive one datagram, without waiting, into dst of size octets; *fd is -1 or a descriptor that is now the caller's.
+ * The length, 0 at the end (the other side is gone), or -1 with errno (EAGAIN; EBADMSG: cut, or more than one descriptor).
+ */
+long	ipc_recv(int sock, void *dst, size_t size, int *fd);
+/* A pair of non-blocking sockets with room for many datagrams; 0, or -1 with errno. */
+int	ipc_pair(int sv[2]);
+
+/* Between the master and a child: one octet, and for those with a number four more. */
+enum control {
+	CTL_AGENT,	/* to a front, with a descriptor: its (new) agent */
+	CTL_FRONT,	/* to the agent, with a descriptor: a (new) front; number: its listener's index in the config */
+	CTL_DRAIN,	/* take no new clients, end when those inside have left */
+	CTL_STOP,	/* as DRAIN, and ask those inside to leave */
+	CTL__MAX
+};
+
+int	ipc_send_control(int sock, enum control c, uint32_t number, int fd);
+/* 1, 0 at the end, or -1 with errno. */
+int	ipc_recv_control(int sock, enum control *c, uint32_t *number, int *fd);
+
+#endif

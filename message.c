@@ -1,0 +1,129 @@
+/*
+ * message.c - a mail transaction and its message file: trace fields in front of the body.
+ */
+#include "message.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "buf.h"
+
+#define TRACE_MAX 4096
+
+void
+verdict_set(struct verdict *v, int code, const char *esc, const char *fmt, ...)
+{
+	va_list ap;
+
+	v->code = code;
+	if (text_copy(v->esc, sizeof(v->esc), text_span(esc)) == -1)
+		v->esc[0] = '\0';
+	va_start(ap, fmt);
+	if (vsnprintf(v->text, sizeof(v->text), fmt, ap) < 0)
+		v->text[0] = '\0';
+	va_end(ap);
+}
+
+int
+message_open(const char *spool_dir)
+{
+	if (spool_dir[0] == '\0')
+		return memfd_create("message", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return open(spool_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+/* RFC 5322 3.3, in UTC; the names are not the locale's. */
+static void
+add_date(struct buf *b, time_t now)
+{
+	static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+	static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
+	    "Nov", "Dec" };
+	struct tm tm = { 0 };
+
+	if (gmtime_r(&now, &tm) == NULL)
+		tm = (struct tm){ .tm_mday = 1, .tm_year = 70, .tm_wday = 4 };
+	buf_printf(b, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday % 7], tm.tm_mday, months[tm.tm_mon % 12],
+	    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* The "with" clause (RFC 3848; 6531 4.3 for the UTF8 forms). */
+static void
+add_protocol(struct buf *b, const struct tx *tx)
+{
+	bool tls = tx->tls_version[0] != '\0', auth = tx->auth_user[0] != '\0';
+
+	if (!tx->esmtp)
+		buf_add_str(b, "SMTP");
+	else
+		buf_printf(b, "%s%s%s", tx->utf8 ? "UTF8SMTP" : "ESMTP", tls ? "S" : "", auth ? "A" : "");
+}
+
+static void
+add_received(struct buf *b, const struct tx *tx, time_t now)
+{
+	char address[SMTP_ADDRESS_MAX + 1];
+	bool v6 = strchr(tx->client_address, ':') != NULL;
+
+	buf_printf(b, "Received: from %s ([%s%s])\n\tby %s with ", tx->helo[0] == '\0' ? "unknown" : tx->helo,
+	    v6 ? "IPv6:" : "", tx->client_address, tx->config->hostname);
+	add_protocol(b, tx);
+	buf_printf(b, " id %s", tx->id);
+	if (tx->tls_version[0] != '\0')
+		buf_printf(b, "\n\t(%s %s)", tx->tls_version, tx->tls_cipher);
+	if (tx->rcpts_n == 1) {
+		smtp_mailbox_print(&tx->rcpts[0], address);
+		buf_printf(b, "\n\tfor <%s>", address);
+	}
+	buf_add_str(b, ";\n\t");
+	add_date(b, now);
+	buf_add_char(b, '\n');
+}
+
+void
+message_delivered_to(const struct mailbox *rcpt, struct buf *out)
+{
+	char address[SMTP_ADDRESS_MAX + 1];
+
+	smtp_mailbox_print(rcpt, address);
+	buf_printf(out, "Delivered-To: %s\n", address);
+}
+
+int
+message_trace(struct tx *tx, time_t now)
+{
+	char memory[TRACE_MAX], sender[SMTP_ADDRESS_MAX + 1];
+	struct buf b;
+	ssize_t n;
+
+	buf_fixed(&b, memory, sizeof(memory));
+	smtp_mailbox_print(&tx->sender, sender);
+	buf_printf(&b, "Return-Path: <%s>\n", sender);
+	if (tx->rcpts_n == 1)
+		message_delivered_to(&tx->rcpts[0], &b);
+	add_received(&b, tx, now);
+	if (b.failed) {
+		errno = EMSGSIZE;
+		return -1;
+	}
+	tx->header_at = MESSAGE_ROOM - buf_len(&b);
+	n = pwrite(tx->fd, b.data, buf_len(&b), (off_t)tx->header_at);
+	if (n == (ssize_t)buf_len(&b))
+		return 0;
+	if (n != -1)
+		errno = ENOSPC;
+	return -1;
+}
+
+int
+message_seal(struct tx *tx)
+{
+	int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+
+	/* EINVAL: a file in spool_dir, which cannot be sealed */
+	return fcntl(tx->fd, F_ADD_SEALS, seals) == -1 && errno != EINVAL ? -1 : 0;
+}

@@ -1,0 +1,58 @@
+/*
+ * message.h - a mail transaction and its message file.
+ *
+ * The message file is unnamed (memfd, or O_TMPFILE in spool_dir). Lines end in LF. Its first MESSAGE_ROOM octets are left for
+ * the header fields that we put in front; the body as received starts there. What is delivered begins at header_at.
+ */
+#ifndef MESSAGE_H
+#define MESSAGE_H
+
+#include "config.h"
+#include "smtp.h"
+
+#define MESSAGE_ROOM 65536	/* a hole until it is used; whole pages, so that the body is aligned */
+#define MESSAGE_ID_LEN 20
+
+struct verdict {
+	int	 code;		/* 250, 451, ...; 0: none yet */
+	char	 esc[12];	/* "2.0.0" */
+	char	 text[400];	/* printable ASCII, one line */
+};
+
+void	verdict_set(struct verdict *v, int code, const char *esc, const char *fmt, ...) PRINTF_LIKE(4, 5);
+
+/* What the agent knows of one mail transaction; the delivery agents and the filters read it. */
+struct tx {
+	char			 id[MESSAGE_ID_LEN + 1];
+	uint64_t		 session;	/* for log lines */
+	const struct config	*config;	/* borrowed until exit */
+	const struct listener	*listener;	/* borrowed until exit */
+	const char		*client_address;	/* these five are borrowed from the session until the transaction ends; "" is absent */
+	const char		*helo;
+	const char		*auth_user;
+	const char		*tls_version;
+	const char		*tls_cipher;
+	bool			 esmtp;		/* EHLO, not HELO */
+	struct mailbox		 sender;	/* all zero: <> */
+	struct mailbox		*rcpts;		/* owned; without duplicates */
+	size_t			 rcpts_n, rcpts_max;
+	enum smtp_body		 body;
+	bool			 utf8;		/* SMTPUTF8 */
+	int			 fd;		/* the message file, owned; -1: none */
+	uint64_t		 header_at;	/* offset of the first header field to deliver */
+	uint64_t		 size;		/* octets of the file, MESSAGE_ROOM included */
+};
+
+/* An unnamed file in spool_dir, or in memory when that is ""; -1 with errno. The caller owns it. */
+int	message_open(const char *spool_dir);
+/*
+ * Write the trace fields in front of the body and set header_at: Return-Path:, Delivered-To: when there is one recipient, and
+ * Received: (RFC 5321 4.4). now: real time, seconds. 0, or -1 with errno.
+ */
+int	message_trace(struct tx *tx, time_t now);
+/* Nothing can change a memory file from now on, whoever holds it. */
+int	message_seal(struct tx *tx);
+/* "Delivered-To: rcpt\n", which each copy of a message with several recipients begins with. */
+void	message_delivered_to(const struct mailbox *rcpt, struct buf *out);
+
+#endif

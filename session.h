@@ -1,0 +1,119 @@
+/*
+ * session.h - the SMTP protocol without I/O.
+ *
+ * The owner feeds octets and verdicts and, after each call, (1) writes session.body to the message file, telling of a failure by
+ * session_body_failed(); (2) if session.reset_due, sends the request that session_reset_request() makes; (3) if session.waits_for
+ * is not REQ_NONE, sends what session_request() makes; (4) sends session.out to the client, and closes after it in ST_CLOSING.
+ */
+#ifndef SESSION_H
+#define SESSION_H
+
+#include "buf.h"
+#include "ipc.h"
+
+#define SESSION_OUT_ROOM 1024	/* session_feed() stops while out has less room: the largest reply (EHLO's), with some to spare */
+#define SESSION_INPUT_MIN 4096	/* the owner must be able to keep an unfinished line of this length */
+
+enum session_state {
+	ST_CONNECT,	/* the agent looks at the address; no 220 yet */
+	ST_GREETED,	/* 220 sent */
+	ST_READY,	/* EHLO or HELO done, no mail transaction */
+	ST_MAIL,	/* MAIL accepted, no recipient yet */
+	ST_RCPT,	/* at least one recipient accepted */
+	ST_DATA,	/* after 354, until CRLF.CRLF */
+	ST_BDAT,	/* inside a chunk, or between two */
+	ST_CLOSING,	/* the last reply is on its way */
+	ST__MAX
+};
+
+/* Where the body's decoder stands; after a CRLF, so that the next octet begins a line, it is at DEC_LINE. */
+enum decoder {
+	DEC_LINE,
+	DEC_TEXT,
+	DEC_CR,		/* a CR, and what follows decides */
+	DEC_DOT,	/* a dot that begins a line */
+	DEC_DOT_CR,
+	DEC_BARE_LINE,	/* after a bare LF, in a listener that normalizes */
+	DEC_BARE_DOT,	/* a dot there */
+	DEC_BARE_DOT_CR,
+	DEC__MAX
+};
+
+/* Why a message will be refused whatever follows: rows of the canned replies. */
+enum canned {
+	R_NONE,
+	R_BAD_SEQUENCE, R_NEED_HELLO, R_SYNTAX, R_BARE_LF, R_CONTROL, R_LINE_TOO_LONG, R_UNKNOWN, R_NOT_IMPLEMENTED,
+	R_ARGUMENT, R_NO_ARGUMENT, R_HELLO, R_EARLY, R_HOSTILE, R_TOO_MANY_ERRORS, R_TIMEOUT, R_SHUTDOWN, R_NO_RECIPIENTS,
+	R_TOO_MANY_RCPTS, R_TOO_BIG, R_NEWLINE, R_NUL, R_NO_SPACE, R_LOST, R_PARAM_UNKNOWN, R_PARAM_SYNTAX, R_BAD_CHUNK, R_TOO_SLOW,
+	R__MAX
+};
+
+struct session {
+	const struct config	*config;	/* borrowed */
+	const struct listener	*listener;	/* borrowed */
+	struct buf		*out;		/* borrowed: replies to send */
+	struct buf		*body;		/* borrowed: octets for the message file; at least as much room as a feed is long, and one */
+	uint64_t		 id;
+	enum session_state	 state;
+	enum request_kind	 waits_for;	/* the agent's answer to this, or REQ_NONE */
+	bool			 reset_due;	/* the agent is to forget the transaction */
+	enum canned		 reset_why;	/* the refusal of a message that it shall log, or R_NONE */
+	bool			 more;		/* octets follow the command that is being run (RFC 2920 3.1) */
+	bool			 penalty;	/* the owner pauses a second before it reads on, and clears this (case 3.16) */
+	unsigned		 errors, junk;	/* since the last accepted message */
+	unsigned		 messages;	/* accepted */
+	unsigned		 commands;
+	size_t			 skipped;	/* octets of an over-long line thrown away so far; 0: not in one */
+	char			 skip_verb[6];	/* what it began with */
+	struct {
+		char	name[SMTP_DOMAIN_MAX + 1];
+		bool	esmtp;
+	} hello;				/* replaced by EHLO */
+	struct {
+		struct mail_params	params;
+		unsigned		rcpts, refused;	/* accepted and refused RCPTs */
+		enum canned		refuse;		/* the message will be refused with this */
+		bool			dead;		/* BDAT refused: chunks are swallowed until LAST or RSET (case 2.6) */
+		bool			has_file;
+		enum decoder		decoder;
+		uint64_t		size;		/* octets as RFC 1870 counts them */
+		uint64_t		written;	/* octets that went to body */
+		uint64_t		wire;		/* octets of DATA seen */
+	} tx;					/* forgotten by RSET, EHLO, and end of data whatever its reply (case 3.11) */
+	struct {
+		uint64_t	left, size;
+		bool		last;
+		enum canned	swallow;	/* the chunk is thrown away and answered with this */
+	} chunk;
+	char			address[IPC_ADDRESS_MAX + 1];
+	char			path[SMTP_ADDRESS_MAX + 1];	/* of the MAIL or RCPT that waits */
+};
+
+/* Begin: the first request is CONNECT. config, listener, out and body are borrowed as long as the session. */
+void	session_init(struct session *s, const struct config *c, const struct listener *l, uint64_t id, const char *address,
+	    struct buf *out, struct buf *body);
+/*
+ * Feed octets of the client. Returns how many were taken: fewer than n while the agent is asked, while out has no room, when a
+ * line is not complete, and in ST_CLOSING. The rest is to be given again, with what came after it.
+ */
+size_t	session_feed(struct session *s, const char *p, size_t n);
+/* The agent's answer to what it waits for. has_file: a message file came with a 354. early: the client has spoken before its 220. */
+void	session_verdict(struct session *s, const struct verdict *v, bool has_file, bool early);
+/* The agent died. sent: what the session waits for had been sent. Nothing that it knew can be taken up again. */
+void	session_agent_lost(struct session *s, bool sent);
+/* The message file took no more octets (spool limit, disk full): the message will be refused. */
+void	session_body_failed(struct session *s);
+/* A deadline of the owner's passed, or the server ends: 421 and ST_CLOSING. */
+void	session_end(struct session *s, enum canned why);
+/* Whether nothing would be lost by closing now. */
+bool	session_is_idle(const struct session *s);
+/* Whether the octets fed now are a message's, which come as they can, and not a command line's. */
+bool	session_in_body(const struct session *s);
+
+/* The request that s->waits_for stands for; slot and the times are the owner's to fill in. */
+void	session_request(const struct session *s, struct request *q);
+void	session_reset_request(const struct session *s, struct request *q);
+/* The replies as a table, for tests. */
+void	session_canned(enum canned which, struct verdict *v);
+
+#endif

@@ -1,0 +1,741 @@
+/*
+ * smtpd.c - options, listening sockets, supervision, reload.
+ *
+ * The master never reads an octet from the network. It starts for each configuration a generation: an agent and the fronts of
+ * every listener. A reload starts a new generation on the same listening sockets and lets the old one drain.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "config.h"
+#include "front.h"
+#include "ipc.h"
+#include "limits.h"
+#include "loop.h"
+
+#ifndef VERSION
+#define VERSION "0.1"
+#endif
+
+#define CONFIG_FILE "/etc/smtpd/smtpd.conf"
+#define ERRORS_MAX (256 * 1024)
+#define FLAGS_MAX 64
+#define GENERATIONS_MAX 8		/* with those that drain; a reload beyond waits */
+#define FRONTS_MAX (CONFIG_LISTENERS_MAX * CONFIG_WORKERS_MAX)
+#define PROCESSES_MAX (GENERATIONS_MAX * (FRONTS_MAX + 1))
+#define BACKLOG 1024
+#define DELAY_MIN_MS 50			/* before what died is started again; doubled up to the maximum */
+#define DELAY_MAX_MS 10000
+#define STABLE_MS 10000			/* a process that lived so long starts with the smallest delay again */
+#define RELOAD_AGAIN_MS 500		/* a reload that cannot start yet tries again */
+#define STOP_GRACE_MS 5000		/* beyond the configured patience of a shutdown */
+
+struct listen {
+	char	*address;	/* owned; NULL: the place is free */
+	int	 fd;		/* owned */
+};
+
+struct process {
+	struct generation *generation;	/* NULL: the place is free */
+	pid_t		 pid;		/* 0: not running, and start is its timer */
+	bool		 is_agent;
+	uint32_t	 listener;	/* of a front */
+	int		 row;		/* of limits, for a front */
+	int		 control_fd;	/* owned; -1 */
+	int64_t		 started_at, delay_ms;
+	struct loop_slot start;
+};
+
+struct generation {
+	struct config	*config;	/* owned; NULL: the place is free */
+	unsigned	 number;
+	bool		 draining;
+};
+
+static struct master {
+	const char	*config_file;
+	const char	*flags[FLAGS_MAX];
+	size_t		 flags_n;
+	struct loop	 loop;
+	struct loop_slot signals, reload, stop;
+	int		 signal_fd;
+	struct limits	*limits;
+	struct listen	 listens[CONFIG_LISTENERS_MAX];
+	struct generation generations[GENERATIONS_MAX];
+	struct generation *current;
+	struct process	 processes[PROCESSES_MAX];
+	uint16_t	 serial;	/* of the last front: the upper part of its sessions' numbers */
+	unsigned	 generation_serial;
+	bool		 stopping;
+} master;
+
+static void	process_start(struct process *p);
+
+/* ---- listening sockets ---- */
+
+/* "host:port" as config.c has checked it: a numeric address, [IPv6], or nothing for both families. */
+static int
+parse_address(const char *address, struct sockaddr_storage *ss, socklen_t *len, bool *both)
+{
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
+	struct sockaddr_in *in4 = (struct sockaddr_in *)ss;
+	const char *colon = strrchr(address, ':');
+	char host[INET6_ADDRSTRLEN];
+	struct span s;
+	uint64_t port;
+
+	memset(ss, 0, sizeof(*ss));
+	if (colon == NULL || text_u64(text_span(colon + 1), 65535, &port) == -1)
+		return -1;
+	s = (struct span){ address, (size_t)(colon - address) };
+	*both = s.len == 0;
+	if (s.len >= 2 && s.p[0] == '[' && s.p[s.len - 1] == ']')
+		s = text_sub(s, 1, s.len - 1);
+	if (text_copy(host, sizeof(host), s) == -1)
+		return -1;
+	if (s.len == 0 || inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons((uint16_t)port);
+		*len = sizeof(*in6);
+		return 0;
+	}
+	in4->sin_family = AF_INET;
+	in4->sin_port = htons((uint16_t)port);
+	*len = sizeof(*in4);
+	return inet_pton(AF_INET, host, &in4->sin_addr) == 1 ? 0 : -1;
+}
+
+static int
+open_socket(const char *address)
+{
+	struct sockaddr_storage ss;
+	socklen_t len;
+	bool both;
+	int fd, on = 1, off = 0;
+
+	if (parse_address(address, &ss, &len, &both) == -1) {
+		errno = EINVAL;
+		return -1;
+	}
+	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd == -1 && both && errno == EAFNOSUPPORT) {	/* a kernel without IPv6 */
+		struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = ((struct sockaddr_in6 *)&ss)->sin6_port };
+
+		memcpy(&ss, &in4, sizeof(in4));
+		len = sizeof(in4);
+		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	}
+	if (fd == -1)
+		return -1;
+	/* TCP_NODELAY and SO_KEEPALIVE pass to the accepted sockets */
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == -1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == -1 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1 ||
+	    (ss.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, both ? &off : &on, sizeof(on)) == -1) ||
+	    bind(fd, (struct sockaddr *)&ss, len) == -1 || listen(fd, BACKLOG) == -1) {
+		int e = errno;
+
+		close(fd);
+		errno = e;
+		return -1;
+	}
+	return fd;
+}
+
+/* The address that a socket got, for its log line: with port 0 the kernel chose one. */
+static void
+log_listening(const struct listener *l, int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	char host[INET6_ADDRSTRLEN] = "", text[INET6_ADDRSTRLEN + 16];
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ss;
+	const struct sockaddr_in *in4 = (const struct sockaddr_in *)&ss;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) == -1)
+		return;
+	if (ss.ss_family == AF_INET6)
+		(void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+	else
+		(void)inet_ntop(AF_INET, &in4->sin_addr, host, sizeof(host));
+	(void)snprintf(text, sizeof(text), ss.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
+	    (unsigned)ntohs(ss.ss_family == AF_INET6 ? in6->sin6_port : in4->sin_port));
+	log_info(0, "listening", LF_STR("listener", l->name), LF_STR("address", text));
+}
+
+static struct listen *
+find_listen(struct listen *table, const char *address)
+{
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+		if (table[i].address != NULL && strcmp(table[i].address, address) == 0)
+			return &table[i];
+	return NULL;
+}
+
+/*
+ * The sockets for c in a new table: those that are open already, and new ones. -1: one could not be opened, and nothing has changed.
+ */
+static int
+listens_open(const struct config *c, struct listen *table)
+{
+	for (size_t i = 0; i < c->listeners_n; i++) {
+		const char *address = c->listeners[i].address;
+		const struct listen *old = find_listen(master.listens, address);
+
+		table[i].address = strdup(address);
+		table[i].fd = old != NULL ? old->fd : open_socket(address);
+		if (table[i].fd != -1 && table[i].address != NULL)
+			continue;
+		log_error(0, "listen", LF_STR("listener", c->listeners[i].name), LF_STR("address", address), LF_ERRNO(errno),
+		    LF_STR("help", errno == EADDRINUSE ? "another program has this address" :
+		    errno == EACCES ? "ports below 1024 are for root" : "see the listener's address"));
+		for (size_t k = 0; k <= i; k++) {
+			if (table[k].fd != -1 && (table[k].address == NULL || find_listen(master.listens, table[k].address) == NULL))
+				close(table[k].fd);
+			free(table[k].address);
+		}
+		return -1;
+	}
+	return 0;
+}
+
+/* Put the new table in place; sockets that it does not have are closed. */
+static void
+listens_replace(const struct config *c, struct listen *table)
+{
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++) {
+		struct listen *l = &master.listens[i];
+
+		if (l->address != NULL && find_listen(table, l->address) == NULL)
+			close(l->fd);
+	}
+	for (size_t i = 0; i < c->listeners_n; i++)
+		if (find_listen(master.listens, table[i].address) == NULL)
+			log_listening(&c->listeners[i], table[i].fd);
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++) {
+		free(master.listens[i].address);
+		master.listens[i] = table[i];
+	}
+}
+
+static void
+listens_close(void)
+{
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++) {
+		if (master.listens[i].address == NULL)
+			continue;
+		close(master.listens[i].fd);
+		free(master.listens[i].address);
+		master.listens[i] = (struct listen){ 0 };
+	}
+}
+
+/* ---- processes ---- */
+
+static struct process *
+agent_of(const struct generation *g)
+{
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].generation == g && master.processes[i].is_agent)
+			return &master.processes[i];
+	return NULL;
+}
+
+/* Connect a front and its agent with a fresh pair of sockets. */
+static void
+introduce(const struct process *front, const struct process *agent)
+{
+	int sv[2];
+
+	if (front->pid == 0 || agent == NULL || agent->pid == 0)
+		return;		/* who is started next does it */
+	if (ipc_pair(sv) == -1) {
+		log_error(0, "socketpair", LF_ERRNO(errno));
+		return;
+	}
+	if (ipc_send_control(agent->control_fd, CTL_FRONT, front->listener, sv[0]) == -1 ||
+	    ipc_send_control(front->control_fd, CTL_AGENT, 0, sv[1]) == -1)
+		log_error(0, "introduce", LF_ERRNO(errno));
+	close(sv[0]);
+	close(sv[1]);
+}
+
+/* In a child: end what is the master's, but for the descriptors that it is to have. */
+static void
+leave_master(int keep_control, int keep_listen)
+{
+	sigset_t none;
+
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].control_fd > 0 && master.processes[i].control_fd != keep_control)
+			close(master.processes[i].control_fd);
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+		if (master.listens[i].address != NULL && master.listens[i].fd != keep_listen)
+			close(master.listens[i].fd);
+	close(master.signal_fd);
+	loop_clear(&master.loop);
+	/* what a terminal or a service manager sends to all of us is the master's matter; its end is seen on the control socket */
+	if (signal(SIGINT, SIG_IGN) == SIG_ERR || signal(SIGHUP, SIG_IGN) == SIG_ERR || signal(SIGTERM, SIG_IGN) == SIG_ERR || sigemptyset(&none) == -1 ||
+	    sigprocmask(SIG_SETMASK, &none, NULL) == -1)
+		fatal("signals", "%s", strerror(errno));
+}
+
+static int
+child_main(const struct process *p, int control_fd)
+{
+	const struct config *c = p->generation->config;
+	int listen_fd = -1;
+
+	if (p->is_agent) {
+		struct agent_args args = { .config = c, .limits = master.limits, .control_fd = control_fd };
+
+		log_init(c->log_level, c->log_format, "agent");
+		leave_master(control_fd, -1);
+		return agent_run(&args);
+	}
+	log_init(c->log_level, c->log_format, "front");
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX && listen_fd == -1; i++)
+		if (master.listens[i].address != NULL && strcmp(master.listens[i].address, c->listeners[p->listener].address) == 0)
+			listen_fd = master.listens[i].fd;
+	leave_master(control_fd, listen_fd);
+	return front_run(&(struct front_args){ .config = c, .listener = &c->listeners[p->listener], .limits = master.limits,
+	    .row = p->row, .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
+}
+
+/* Try again later, and later still when that does not help. */
+static void
+process_delay(struct process *p)
+{
+	p->delay_ms = p->delay_ms == 0 ? DELAY_MIN_MS : p->delay_ms > DELAY_MAX_MS / 2 ? DELAY_MAX_MS : 2 * p->delay_ms;
+	loop_deadline(&p->start, loop_clock_ms() + p->delay_ms);
+}
+
+static void
+process_start(struct process *p)
+{
+	int sv[2];
+
+	if (ipc_pair(sv) == -1) {
+		log_error(0, "socketpair", LF_ERRNO(errno));
+		process_delay(p);
+		return;
+	}
+	if (!p->is_agent)
+		master.serial = master.serial == UINT16_MAX ? 1 : (uint16_t)(master.serial + 1);
+	(void)fflush(NULL);
+	p->pid = fork();
+	if (p->pid == 0) {
+		close(sv[0]);
+		exit(child_main(p, sv[1]));
+	}
+	close(sv[1]);
+	if (p->pid == -1) {
+		log_error(0, "fork", LF_ERRNO(errno));
+		p->pid = 0;
+		close(sv[0]);
+		process_delay(p);
+		return;
+	}
+	p->control_fd = sv[0];
+	p->started_at = loop_clock_ms();
+	if (!p->is_agent) {
+		introduce(p, agent_of(p->generation));
+	} else {
+		for (size_t i = 0; i < PROCESSES_MAX; i++)
+			if (master.processes[i].generation == p->generation && !master.processes[i].is_agent)
+				introduce(&master.processes[i], p);
+	}
+	if (p->generation->draining && p->is_agent)
+		(void)ipc_send_control(p->control_fd, CTL_DRAIN, 0, -1);
+}
+
+static void
+process_due(void *arg, short revents)
+{
+	struct process *p = arg;
+
+	(void)revents;
+	if (p->pid == 0 && !master.stopping)
+		process_start(p);
+}
+
+static struct process *
+process_new(struct generation *g, bool is_agent, uint32_t listener)
+{
+	for (size_t i = 0; i < PROCESSES_MAX; i++) {
+		struct process *p = &master.processes[i];
+
+		if (p->generation != NULL)
+			continue;
+		*p = (struct process){ .generation = g, .is_agent = is_agent, .listener = listener, .control_fd = -1, .row = -1 };
+		if (!is_agent && (p->row = limits_row_take(master.limits)) == -1)
+			break;
+		/* cannot fail: the loop has a slot for each process */
+		(void)loop_add(&master.loop, &p->start, -1, 0, process_due, p);
+		process_start(p);
+		return p;
+	}
+	return NULL;
+}
+
+static void
+process_free(struct process *p)
+{
+	if (p->row != -1)
+		limits_row_free(master.limits, p->row);
+	if (p->control_fd != -1)
+		close(p->control_fd);
+	loop_remove(&p->start);
+	*p = (struct process){ 0 };
+}
+
+/* ---- generations ---- */
+
+static size_t
+generation_processes(const struct generation *g, bool agents)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].generation == g && (agents || !master.processes[i].is_agent))
+			n++;
+	return n;
+}
+
+static struct generation *
+generation_start(struct config *c)
+{
+	struct generation *g = NULL;
+
+	for (size_t i = 0; i < GENERATIONS_MAX && g == NULL; i++)
+		if (master.generations[i].config == NULL)
+			g = &master.generations[i];
+	if (g == NULL)
+		return NULL;
+	*g = (struct generation){ .config = c, .number = ++master.generation_serial };
+	log_init(c->log_level, c->log_format, "master");
+	if (process_new(g, true, 0) == NULL)
+		log_error(0, "too_many_processes");
+	for (size_t i = 0; i < c->listeners_n; i++)
+		for (unsigned w = 0; w < c->listeners[i].workers; w++)
+			if (process_new(g, false, (uint32_t)i) == NULL)
+				log_error(0, "too_many_processes", LF_STR("listener", c->listeners[i].name));
+	return g;
+}
+
+static void
+generation_tell(const struct generation *g, enum control to_fronts, enum control to_agent)
+{
+	for (size_t i = 0; i < PROCESSES_MAX; i++) {
+		const struct process *p = &master.processes[i];
+
+		if (p->generation == g && p->pid != 0 &&
+		    ipc_send_control(p->control_fd, p->is_agent ? to_agent : to_fronts, 0, -1) == -1 && errno != EPIPE)
+			log_error(0, "control", LF_ERRNO(errno));
+	}
+}
+
+static void
+generation_drain(struct generation *g)
+{
+	g->draining = true;
+	generation_tell(g, CTL_DRAIN, CTL_DRAIN);
+}
+
+/* ---- reload ---- */
+
+static struct config *
+load(void)
+{
+	struct buf errors;
+	struct span all, line;
+	struct config *c;
+
+	buf_init(&errors, ERRORS_MAX);
+	c = config_load(master.config_file, environ, master.flags, master.flags_n, &errors);
+	all = buf_span(&errors);
+	while (text_token(&all, "\n", &line)) {
+		if (line.len == 0)
+			continue;
+		if (master.current == NULL)
+			(void)fprintf(stderr, "smtpd: %.*s\n", (int)line.len, line.p);
+		else
+			log_fields(text_starts_nocase(line, "warning:") ? LOG_WARN : LOG_ERROR, 0, "config", LF_SPAN("text", line));
+	}
+	buf_clear(&errors);
+	return c;
+}
+
+static void
+reload_later(void)
+{
+	loop_deadline(&master.reload, loop_clock_ms() + RELOAD_AGAIN_MS);
+}
+
+static void
+reload(void)
+{
+	struct listen table[CONFIG_LISTENERS_MAX] = { { 0 } };
+	struct generation *old = master.current, *new;
+	struct config *c;
+	size_t alive = 0;
+
+	for (size_t i = 0; i < GENERATIONS_MAX; i++)
+		alive += master.generations[i].config != NULL;
+	if (alive == GENERATIONS_MAX) {	/* as many as there can be are still draining */
+		reload_later();
+		return;
+	}
+	c = load();
+	if (c == NULL || listens_open(c, table) == -1) {
+		log_error(0, "reload", LF_STR("result", "failure"), LF_STR("help", "the old configuration stays"));
+		config_free(c);
+		return;
+	}
+	listens_replace(c, table);
+	new = generation_start(c);
+	master.current = new;
+	generation_drain(old);
+	log_info(0, "reload", LF_STR("result", "success"), LF_INT("generation", new->number));
+}
+
+static void
+reload_due(void *arg, short revents)
+{
+	(void)arg;
+	(void)revents;
+	if (!master.stopping)
+		reload();
+}
+
+/* ---- signals ---- */
+
+static void
+stop_due(void *arg, short revents)
+{
+	(void)arg;
+	(void)revents;
+	log_warn(0, "stop_forced");
+	for (size_t i = 0; i < PROCESSES_MAX; i++) {
+		const struct process *p = &master.processes[i];
+
+		/* the agent ends the commands that it runs; it gets a moment for it */
+		if (p->pid == 0 || (p->is_agent && ipc_send_control(p->control_fd, CTL_STOP, 0, -1) == 0 && master.stop.arg == NULL))
+			continue;
+		(void)kill(p->pid, SIGKILL);
+	}
+	master.stop.arg = &master;
+	loop_deadline(&master.stop, loop_clock_ms() + STOP_GRACE_MS);
+}
+
+static void
+stop(void)
+{
+	if (master.stopping) {	/* the second time: at once */
+		stop_due(NULL, 0);
+		return;
+	}
+	log_info(0, "stopping");
+	master.stopping = true;
+	listens_close();
+	for (size_t i = 0; i < GENERATIONS_MAX; i++)
+		if (master.generations[i].config != NULL)
+			generation_tell(&master.generations[i], CTL_STOP, CTL_DRAIN);
+	loop_deadline(&master.stop, loop_clock_ms() + master.current->config->shutdown_ms + STOP_GRACE_MS);
+}
+
+static void
+log_death(const struct process *p, int status)
+{
+	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+
+	log_fields(good ? LOG_DEBUG : LOG_ERROR, 0, "process_ended", LF_STR("name", p->is_agent ? "agent" : "front"),
+	    LF_INT("pid", p->pid), LF_INT("exit", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
+	    LF_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0));
+}
+
+/* A generation is over when its last front is, and its agent after it. */
+static void
+process_ended(struct process *p, int status)
+{
+	struct generation *g = p->generation;
+	bool lived = loop_clock_ms() - p->started_at > STABLE_MS;
+
+	log_death(p, status);
+	p->pid = 0;
+	if (p->control_fd != -1)
+		close(p->control_fd);
+	p->control_fd = -1;
+	if (p->row != -1) {	/* what it had counted is gone with it */
+		limits_row_free(master.limits, p->row);
+		p->row = -1;
+	}
+	if (master.stopping || (g->draining && (!p->is_agent || generation_processes(g, false) == 0))) {
+		process_free(p);
+		if (generation_processes(g, true) == 0) {
+			config_free(g->config);
+			*g = (struct generation){ 0 };
+		}
+		return;
+	}
+	if (!p->is_agent && (p->row = limits_row_take(master.limits)) == -1)
+		log_error(0, "too_many_processes");
+	if (lived)
+		p->delay_ms = 0;
+	process_delay(p);
+}
+
+static void
+reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (size_t i = 0; i < PROCESSES_MAX; i++)
+			if (master.processes[i].generation != NULL && master.processes[i].pid == pid) {
+				process_ended(&master.processes[i], status);
+				break;
+			}
+}
+
+static void
+signal_ready(void *arg, short revents)
+{
+	struct signalfd_siginfo info;
+
+	(void)arg;
+	(void)revents;
+	while (read(master.signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD)
+			reap();
+		else if (info.ssi_signo == SIGHUP)
+			reload_later();		/* many of them are one */
+		else
+			stop();
+	}
+}
+
+static void
+signals_init(void)
+{
+	sigset_t set;
+
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigemptyset(&set) == -1 || sigaddset(&set, SIGTERM) == -1 ||
+	    sigaddset(&set, SIGINT) == -1 || sigaddset(&set, SIGHUP) == -1 || sigaddset(&set, SIGCHLD) == -1 ||
+	    sigprocmask(SIG_BLOCK, &set, NULL) == -1 || (master.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)) == -1)
+		fatal("signals", "%s", strerror(errno));
+}
+
+static bool
+all_gone(void)
+{
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].generation != NULL)
+			return false;
+	return true;
+}
+
+static int
+serve(struct config *c)
+{
+	struct listen table[CONFIG_LISTENERS_MAX] = { { 0 } };
+
+	log_init(c->log_level, c->log_format, "master");
+	signals_init();
+	master.limits = limits_new();
+	if (master.limits == NULL || loop_init(&master.loop, PROCESSES_MAX + 3) == -1 ||
+	    loop_add(&master.loop, &master.signals, master.signal_fd, POLLIN, signal_ready, NULL) == -1 ||
+	    loop_add(&master.loop, &master.reload, -1, 0, reload_due, NULL) == -1 ||
+	    loop_add(&master.loop, &master.stop, -1, 0, stop_due, NULL) == -1)
+		fatal("start", "%s", strerror(errno));
+	if (listens_open(c, table) == -1) {
+		config_free(c);
+		return 1;
+	}
+	listens_replace(c, table);
+	master.current = generation_start(c);
+	log_info(0, "started", LF_STR("version", VERSION), LF_STR("hostname", c->hostname));
+	while (!(master.stopping && all_gone()))
+		if (loop_turn(&master.loop, -1) == -1)
+			fatal("poll", "%s", strerror(errno));
+	log_info(0, "stopped");
+	loop_clear(&master.loop);
+	close(master.signal_fd);
+	return 0;
+}
+
+/* ---- options ---- */
+
+static void
+usage(FILE *f)
+{
+	(void)fprintf(f,
+	    "usage: smtpd [-c file] [-o section.key=value ...]   serve\n"
+	    "       smtpd -t [-c file]                           check the configuration: exit 0, or 1 with every error\n"
+	    "       smtpd -T [-c file]                           print every key with its value and where that is from\n"
+	    "       smtpd -S                                     print a sample configuration with every key\n"
+	    "       smtpd -V | -h\n"
+	    "Without -c the file is " CONFIG_FILE ".\n");
+}
+
+int
+main(int argc, char **argv)
+{
+	struct config *c;
+	int opt, what = 0, ret = 0;
+
+	master.config_file = CONFIG_FILE;
+	log_init(LOG_INFO, LOG_LOGFMT, "master");
+	while ((opt = getopt(argc, argv, "c:o:tTSVh")) != -1) {
+		switch (opt) {
+		case 'c':
+			master.config_file = optarg;
+			break;
+		case 'o':
+			if (master.flags_n == FLAGS_MAX)
+				fatal("options", "more than %d -o", FLAGS_MAX);
+			master.flags[master.flags_n++] = optarg;
+			break;
+		case 't':
+		case 'T':
+			what = opt;
+			break;
+		case 'S':
+			return config_print_sample(stdout) == 0 && fflush(stdout) == 0 ? 0 : 1;
+		case 'V':
+			return printf("smtpd " VERSION "\n") > 0 ? 0 : 1;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		(void)fprintf(stderr, "smtpd: unexpected argument: %s\n", argv[optind]);
+		usage(stderr);
+		return 2;
+	}
+	c = load();
+	if (c == NULL)
+		return 1;
+	if (what == 0)
+		return serve(c);
+	if (what == 'T')
+		ret = config_print(c, stdout) == 0 && fflush(stdout) == 0 ? 0 : 1;
+	config_free(c);
+	return ret;
+}

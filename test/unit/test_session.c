@@ -1,0 +1,476 @@
+/*
+ * test_session.c - the session as a table of dialogues: octets in, replies out, whatever the cuts between them.
+ */
+#include "session.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define REPLIES_MAX 512
+
+/* An agent that accepts everything but unknown@, and remembers what was complete. */
+struct drive {
+	struct session	 s;
+	struct buf	 out, body, message, delivered;
+	unsigned	 deliveries;
+};
+
+static struct config config;
+static struct listener listeners[2] = {
+	{ .name = "mx", .mode = MODE_SMTP, .bare_newline = NEWLINE_REJECT },
+	{ .name = "lan", .mode = MODE_ALT, .bare_newline = NEWLINE_NORMALIZE },
+};
+
+static void
+config_reset(void)
+{
+	static char hostname[] = "mx.test";
+
+	config = (struct config){ .hostname = hostname, .max_message_size = 1000, .max_recipients = 3, .max_errors = 20 };
+}
+
+static void
+take_body(struct drive *d)
+{
+	buf_add_span(&d->message, buf_span(&d->body));
+	buf_reset(&d->body);
+}
+
+static void
+answer(struct drive *d)
+{
+	while (d->s.waits_for != REQ_NONE) {
+		struct verdict v = { 0 };
+		struct request q;
+
+		session_request(&d->s, &q);
+		switch (q.kind) {
+		case REQ_CONNECT:
+			verdict_set(&v, 220, "", "Ready");
+			break;
+		case REQ_MAIL:
+			verdict_set(&v, 250, "2.1.0", "Sender ok");
+			break;
+		case REQ_RCPT:
+			if (text_starts_nocase(text_span(q.path), "unknown@"))
+				verdict_set(&v, 550, "5.1.1", "Unknown");
+			else
+				verdict_set(&v, 250, "2.1.5", "Recipient ok");
+			break;
+		case REQ_DATA:
+			buf_reset(&d->message);
+			verdict_set(&v, 354, "", "Go on");
+			break;
+		case REQ_MESSAGE:
+			take_body(d);
+			assert_int_equal(q.size, buf_len(&d->message));
+			d->deliveries++;
+			buf_add_span(&d->delivered, buf_span(&d->message));
+			buf_add_char(&d->delivered, '|');
+			verdict_set(&v, 250, "2.0.0", "Ok");
+			break;
+		default:
+			fail_msg("request %d", q.kind);
+		}
+		session_verdict(&d->s, &v, q.kind == REQ_DATA, false);
+	}
+	d->s.reset_due = false;
+	d->s.penalty = false;
+}
+
+static void
+drive_init(struct drive *d, const struct listener *l)
+{
+	memset(d, 0, sizeof(*d));
+	buf_init(&d->out, 1 << 20);
+	buf_init(&d->body, 1 << 20);
+	buf_init(&d->message, 1 << 20);
+	buf_init(&d->delivered, 1 << 20);
+	session_init(&d->s, &config, l, 1, "192.0.2.1", &d->out, &d->body);
+	answer(d);
+}
+
+static void
+drive_clear(struct drive *d)
+{
+	buf_clear(&d->out);
+	buf_clear(&d->body);
+	buf_clear(&d->message);
+	buf_clear(&d->delivered);
+}
+
+/* As the front does it: what is not taken comes again, with what follows it. */
+static size_t
+feed(struct drive *d, const char *p, size_t n)
+{
+	size_t taken = 0;
+
+	while (taken < n) {
+		size_t now = session_feed(&d->s, p + taken, n - taken);
+
+		take_body(d);
+		taken += now;
+		if (now == 0 && d->s.waits_for == REQ_NONE && !d->s.penalty)
+			break;
+		answer(d);
+	}
+	return taken;
+}
+
+/* The codes of all replies, one line each, "250 2.1.0"; the last line of a reply counts. */
+static void
+codes(const struct drive *d, char *dst, size_t size)
+{
+	struct span all = buf_span(&d->out), line;
+	size_t n = 0;
+
+	dst[0] = '\0';
+	while (text_token(&all, "\n", &line)) {
+		assert_true(line.len >= 4 && line.p[line.len - 1] == '\r');
+		assert_true(line.len <= 511);
+		if (line.p[3] == '-')
+			continue;
+		n += (size_t)snprintf(dst + n, size - n, "%s%.3s", n == 0 ? "" : " ", line.p);
+		assert_true(n < size);
+	}
+}
+
+struct dialogue {
+	const char	*name;
+	int		 listener;
+	struct span	 in;
+	const char	*want;		/* codes */
+	const char	*delivered;	/* each message and "|" */
+};
+
+#define HELLO "EHLO t.test\r\n"
+#define MAIL "MAIL FROM:<a@x.test>\r\n"
+#define RCPT "RCPT TO:<bob@local.test>\r\n"
+#define P HELLO MAIL RCPT "DATA\r\n"
+#define EVIL "MAIL FROM:<admin@local.test>\r\n" RCPT "DATA\r\n"
+#define D(n, l, text, want, delivered) { n, l, { text, sizeof(text) - 1 }, want, delivered }
+#define START "220 250 250 250 354 "
+
+/* In these the client waits for the 354: the marker splits them into what is sent before it and after. */
+static const struct dialogue dialogues[] = {
+	D("nothing", 0, "", "220", ""),
+	D("a message", 0, P "Subject: s\r\n\r\nx\r\n.\r\nQUIT\r\n", START "250 221", "Subject: s\n\nx\n|"),
+	D("two messages", 0, P "a\r\n.\r\n" MAIL RCPT "DATA\r\nb\r\n.\r\n", START "250 250 250 354 250", "a\n|b\n|"),
+	D("1.23 the empty message", 0, P ".\r\n", START "250", "|"),
+	D("1.17 dot stuffing", 0, P "..\r\n..x\r\n.y\r\n.\r\n", START "250", ".\n.x\ny\n|"),
+	D("1.1 lf dot lf", 0, P "body\n.\nx\r\n.\r\n", START "550", ""),
+	D("1.2 lf dot crlf", 0, P "body\n.\r\nx\r\n.\r\n", START "550", ""),
+	D("1.3 crlf dot lf", 0, P "body\r\n.\nx\r\n.\r\n", START "550", ""),
+	D("1.4 cr dot cr", 0, P "body\r.\rx\r\n.\r\n", START "550", ""),
+	D("1.5 cr dot lf", 0, P "body\r.\nx\r\n.\r\n", START "550", ""),
+	D("1.7 cr dot crlf", 0, P "body\r.\r\nx\r\n.\r\n", START "550", ""),
+	D("1.8 crlf dot cr x", 0, P "body\r\n.\rx\r\n.\r\n", START "550", ""),
+	D("1.9 crlf dot cr crlf", 0, P "body\r\n.\r\r\nx\r\n.\r\n", START "550", ""),
+	D("1.11 cr crlf dot crlf ends", 0, P "body\r\r\n.\r\nNOOP\r\n", START "550 250", ""),
+	D("1.12 lf crlf dot crlf ends", 0, P "body\n\r\n.\r\nNOOP\r\n", START "550 250", ""),
+	D("1.13 NUL before the dot", 0, P "body\r\n\0.\r\nx\r\n.\r\n", START "550", ""),
+	D("1.14 NUL after the dot", 0, P "body\r\n.\0\r\nx\r\n.\r\n", START "550", ""),
+	D("1.22 a second dot is a command", 0, P "a\r\n.\r\n.\r\n", START "250 500", "a\n|"),
+	D("1.19 dots with blanks", 0, P " .\r\n. \r\n.\t\r\n.\r\n", START "250", " .\n \n\t\n|"),
+	D("normalize lf dot lf", 1, P "body\n.\nx\r\n.\r\n", START "250", "body\nx\n|"),
+	D("normalize lf dot crlf", 1, P "body\n.\r\nx\r\n.\r\n", START "250", "body\nx\n|"),
+	D("normalize crlf dot lf", 1, P "body\r\n.\nx\r\n.\r\n", START "250", "body\nx\n|"),
+	D("normalize cr", 1, P "a\rb\r\n.\r\n", START "250", "a b\n|"),
+	D("normalize keeps a dot behind a bare lf", 1, P "a\n.b\r\n.\r\n", START "250", "a\n.b\n|"),
+	D("after a refused message nothing is left", 0, P "a\nb\r\n.\r\n" RCPT "DATA\r\n" MAIL, START "550 503 503 250", ""),
+	D("sequence", 0, HELLO RCPT "DATA\r\n" MAIL MAIL "RSET\r\n" RCPT, "220 250 503 503 250 503 250 503", ""),
+	D("before hello", 0, MAIL RCPT "NOOP\r\n", "220 503 503 250", ""),
+	D("all recipients refused", 0, HELLO MAIL "RCPT TO:<unknown@local.test>\r\nDATA\r\n", "220 250 250 550 554", ""),
+	D("too many recipients", 0, HELLO MAIL RCPT RCPT RCPT RCPT "NOOP\r\n", "220 250 250 250 250 250 452 250", ""),
+	D("bare lf ends nothing", 0, "EHLO t\nNOOP\r\n", "220 500", ""),
+	D("bare cr", 0, "NOOP\rRSET\r\nNOOP\r\n", "220 500 250", ""),
+	D("NUL", 0, "HELO a\0b\r\n", "220 500", ""),
+	D("another protocol", 0, "GET / HTTP/1.1\r\nNOOP\r\n", "220 421", ""),
+	D("a header field", 0, "Host: x\r\nNOOP\r\n", "220 421", ""),
+	D("not implemented", 0, "VRFY x\r\nEXPN x\r\nHELP\r\nTURN\r\nAUTH PLAIN\r\n", "220 502 502 502 502 502", ""),
+	D("unknown", 0, "FOO\r\n NOOP\r\nNOOPX\r\n\r\n", "220 500 500 500 500", ""),
+	D("arguments", 0, "RSET x\r\nNOOP x\r\nEHLO\r\nEHLO a b\r\n", "220 501 250 501 501", ""),
+	D("size", 0, HELLO "MAIL FROM:<a@x.test> SIZE=1001\r\nMAIL FROM:<a@x.test> SIZE=x\r\n", "220 250 552 501", ""),
+	D("parameters", 0, HELLO "MAIL FROM:<a@x.test> FOO=1\r\nMAIL FROM:<a@x.test> BODY=8BITMIME SMTPUTF8\r\n", "220 250 555 250", ""),
+	D("a path in parts", 0, HELLO "MAIL FROM: <a@x.test>\r\nRCPT TO:bob@x\r\nRCPT TO:<>\r\n", "220 250 250 501 501", ""),
+	D("utf-8 unasked", 0, HELLO "MAIL FROM:<\xc3\xbc@x.test>\r\n" RCPT, "220 250 553 503", ""),
+	D("utf-8", 0, HELLO "MAIL FROM:<\xc3\xbc@x.test> SMTPUTF8\r\nRCPT TO:<\xc3\xbc@x.test>\r\n", "220 250 250 250", ""),
+	D("2.1 BDAT", 0, HELLO MAIL RCPT "BDAT 5\r\nhelloBDAT 0 LAST\r\n", "220 250 250 250 250 250", "hello|"),
+	D("2.2 BDAT keeps dots", 0, HELLO MAIL RCPT "BDAT 11 LAST\r\na\r\n.\r\n..b\r\nNOOP\r\n", "220 250 250 250 250 250", "a\n.\n..b\n|"),
+	D("2.3 BDAT without a transaction", 0, HELLO "BDAT 6\r\nQUIT\r\nNOOP\r\n", "220 250 503 250", ""),
+	D("2.4 BDAT without a size", 0, HELLO MAIL RCPT "BDAT x\r\nNOOP\r\n", "220 250 250 250 501", ""),
+	D("2.5 BDAT of all numbers", 0, HELLO MAIL RCPT "BDAT 18446744073709551615\r\nNOOP\r\n", "220 250 250 250 552", ""),
+	D("2.9 BDAT then DATA", 0, HELLO MAIL RCPT "BDAT 1\r\nxDATA\r\nRSET\r\n", "220 250 250 250 250 503 250", ""),
+	D("2.10 BDAT then MAIL", 0, HELLO MAIL RCPT "BDAT 1\r\nx" MAIL RCPT "BDAT 1 LAST\r\ny", "220 250 250 250 250 503 503 250", "xy|"),
+	D("2.15 BDAT with a bare lf", 0, HELLO MAIL RCPT "BDAT 3 LAST\r\na\nb" MAIL, "220 250 250 250 550 250", ""),
+	D("BDAT that ends in CR", 0, HELLO MAIL RCPT "BDAT 2 LAST\r\na\r" MAIL, "220 250 250 250 550 250", ""),
+	D("BDAT with CRLF across chunks", 0, HELLO MAIL RCPT "BDAT 2\r\na\rBDAT 2 LAST\r\n\nb", "220 250 250 250 250 250", "a\nb|"),
+	D("quit", 0, "QUIT\r\nNOOP\r\n", "220 221", ""),
+	D("hello again forgets", 0, HELLO MAIL HELLO RCPT, "220 250 250 250 503", ""),
+};
+
+/* What a front would do: content never comes before 354, so a step ends behind each DATA line. EHLO ends a group, too. */
+static size_t
+step_len(struct span in)
+{
+	static const char *const ends[] = { "DATA\r\n", "EHLO t.test\r\n" };
+	size_t best = in.len;
+
+	for (size_t i = 0; i < 2; i++) {
+		const char *p = in.len == 0 ? NULL : memmem(in.p, in.len, ends[i], strlen(ends[i]));
+
+		if (p != NULL && (size_t)(p - in.p) + strlen(ends[i]) < best)
+			best = (size_t)(p - in.p) + strlen(ends[i]);
+	}
+	return best;
+}
+
+/* In pieces of one size, within the steps; rest that was not taken is given again. */
+static void
+play(struct drive *d, const struct dialogue *t, size_t piece)
+{
+	struct span in = t->in;
+	struct buf kept;
+
+	drive_init(d, &listeners[t->listener]);
+	buf_init(&kept, 1 << 20);
+	while (in.len > 0 && d->s.state != ST_CLOSING) {
+		size_t step = step_len(in);
+
+		for (size_t n; step > 0; step -= n) {
+			n = step < piece ? step : piece;
+			buf_add(&kept, in.p, n);
+			in = text_sub(in, n, in.len);
+			buf_drop(&kept, feed(d, kept.data + kept.rpos, buf_len(&kept)));
+		}
+	}
+	buf_clear(&kept);
+}
+
+static void
+test_dialogues_with_every_cut(void **unused)
+{
+	(void)unused;
+	config_reset();
+	for (size_t i = 0; i < COUNT(dialogues); i++) {
+		const struct dialogue *t = &dialogues[i];
+		char got[REPLIES_MAX];
+
+		for (size_t piece = t->in.len == 0 ? 1 : t->in.len; piece > 0; piece--) {
+			struct drive d;
+
+			play(&d, t, piece);
+			codes(&d, got, sizeof(got));
+			if (strcmp(got, t->want) != 0)
+				fail_msg("%s, in pieces of %zu: want %s, got %s", t->name, piece, t->want, got);
+			buf_add_char(&d.delivered, '\0');
+			if (strcmp(d.delivered.data, t->delivered) != 0)
+				fail_msg("%s, in pieces of %zu: want %s, got %s", t->name, piece, t->delivered, d.delivered.data);
+			drive_clear(&d);
+		}
+	}
+}
+
+static void
+assert_codes(struct drive *d, const char *want)
+{
+	char got[8192];
+
+	codes(d, got, sizeof(got));
+	assert_string_equal(got, want);
+}
+
+static void
+test_content_before_354_is_refused(void **unused)
+{
+	struct drive d;
+
+	(void)unused;
+	config_reset();
+	drive_init(&d, &listeners[0]);
+	feed(&d, HELLO, sizeof(HELLO) - 1);
+	feed(&d, MAIL RCPT "DATA\r\nx\r\n.\r\n", sizeof(MAIL RCPT "DATA\r\nx\r\n.\r\n") - 1);
+	assert_codes(&d, "220 250 250 250 554");
+	assert_int_equal(d.deliveries, 0);
+	assert_int_equal(d.s.state, ST_CLOSING);
+	drive_clear(&d);
+}
+
+static void
+test_ehlo_ends_a_group_in_mode_smtp_only(void **unused)
+{
+	struct drive d;
+
+	(void)unused;
+	config_reset();
+	drive_init(&d, &listeners[0]);
+	feed(&d, HELLO MAIL, sizeof(HELLO MAIL) - 1);
+	assert_codes(&d, "220 554");
+	drive_clear(&d);
+	drive_init(&d, &listeners[1]);
+	feed(&d, HELLO MAIL, sizeof(HELLO MAIL) - 1);
+	assert_codes(&d, "220 250 250");
+	drive_clear(&d);
+}
+
+static void
+test_a_message_over_the_limit_is_read_to_its_end(void **unused)
+{
+	struct drive d;
+
+	(void)unused;
+	config_reset();
+	for (int i = 0; i < 2; i++) {
+		char line[102];
+
+		drive_init(&d, &listeners[0]);
+		feed(&d, HELLO, sizeof(HELLO) - 1);
+		feed(&d, MAIL RCPT "DATA\r\n", sizeof(MAIL RCPT "DATA\r\n") - 1);
+		memset(line, 'x', 98);
+		memcpy(line + 98, "\r\n", 2);
+		for (int k = 0; k < 10 + i; k++)	/* 1000 octets, as RFC 1870 counts them: at the limit, and one line over */
+			feed(&d, line, 100);
+		feed(&d, ".\r\nNOOP\r\n", 9);
+		assert_codes(&d, i == 0 ? START "250 250" : START "552 250");
+		assert_int_equal(d.deliveries, i == 0);
+		drive_clear(&d);
+	}
+}
+
+static void
+test_lines_at_their_bounds(void **unused)
+{
+	static const struct { const char *start; size_t len; const char *want; } rows[] = {
+		{ "NOOP ", 512, "220 250" }, { "NOOP ", 513, "220 500" }, { "MAIL FROM:<a@x> ", 2048, "220 503" },
+		{ "MAIL FROM:<a@x> ", 2049, "220 500" }, { "EHLO ", 513, "220 501" }, { "EHLO ", 10000, "220 501" },
+	};
+
+	(void)unused;
+	config_reset();
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *line = malloc(rows[i].len + 1);
+		struct drive d;
+
+		assert_non_null(line);
+		printf("%s of %zu\n", rows[i].start, rows[i].len);
+		memset(line, 'x', rows[i].len);
+		memcpy(line, rows[i].start, strlen(rows[i].start));
+		memcpy(line + rows[i].len - 2, "\r\n", 2);
+		drive_init(&d, &listeners[0]);
+		feed(&d, line, rows[i].len);
+		assert_codes(&d, rows[i].want);
+		drive_clear(&d);
+		free(line);
+	}
+}
+
+static void
+test_a_line_without_end_closes(void **unused)
+{
+	struct drive d;
+	char octets[4096];
+
+	(void)unused;
+	config_reset();
+	memset(octets, 'x', sizeof(octets));
+	drive_init(&d, &listeners[0]);
+	for (int i = 0; i < 20; i++)
+		feed(&d, octets, sizeof(octets));
+	assert_int_equal(d.s.state, ST_CLOSING);
+	assert_codes(&d, "220 500");
+	drive_clear(&d);
+}
+
+static void
+test_errors_and_junk_end_the_session(void **unused)
+{
+	static const struct { const char *line; int fits; } rows[] = { { "FOO\r\n", 20 }, { "NOOP\r\n", 101 } };
+
+	(void)unused;
+	config_reset();
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct drive d;
+		int n = 0;
+
+		drive_init(&d, &listeners[0]);
+		for (; n < 1000 && d.s.state != ST_CLOSING; n++)
+			feed(&d, rows[i].line, strlen(rows[i].line));
+		assert_int_equal(n, rows[i].fits);
+		drive_clear(&d);
+	}
+}
+
+static void
+test_a_lost_agent_costs_the_transaction(void **unused)
+{
+	struct drive d;
+
+	(void)unused;
+	config_reset();
+	drive_init(&d, &listeners[0]);
+	feed(&d, HELLO MAIL RCPT, sizeof(HELLO) - 1);
+	feed(&d, MAIL RCPT, sizeof(MAIL RCPT) - 1);
+	session_agent_lost(&d.s, false);
+	feed(&d, RCPT "DATA\r\n", sizeof(RCPT "DATA\r\n") - 1);
+	feed(&d, MAIL RCPT "DATA\r\n", sizeof(MAIL RCPT "DATA\r\n") - 1);
+	session_agent_lost(&d.s, false);	/* in the middle of the body: read to its end, refused for now */
+	feed(&d, "x\r\n.\r\n" MAIL, sizeof("x\r\n.\r\n" MAIL) - 1);
+	assert_codes(&d, "220 250 250 250 451 451 250 250 354 451 250");
+	assert_int_equal(d.deliveries, 0);
+	drive_clear(&d);
+}
+
+static void
+test_a_full_disk_costs_the_message(void **unused)
+{
+	struct drive d;
+
+	(void)unused;
+	config_reset();
+	drive_init(&d, &listeners[0]);
+	feed(&d, HELLO, sizeof(HELLO) - 1);
+	feed(&d, MAIL RCPT "DATA\r\n", sizeof(MAIL RCPT "DATA\r\n") - 1);
+	feed(&d, "x", 1);
+	session_body_failed(&d.s);
+	feed(&d, "\r\n.\r\n" MAIL, sizeof("\r\n.\r\n" MAIL) - 1);
+	assert_codes(&d, START "452 250");
+	drive_clear(&d);
+}
+
+static void
+test_canned_replies_are_of_one_class(void **unused)
+{
+	(void)unused;
+	for (int i = R_NONE + 1; i < R__MAX; i++) {
+		struct verdict v;
+
+		session_canned((enum canned)i, &v);
+		assert_true(v.code >= 400 && v.code <= 599);
+		assert_int_equal(v.esc[0] - '0', v.code / 100);
+		assert_true(strlen(v.text) > 0);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_dialogues_with_every_cut),
+		cmocka_unit_test(test_content_before_354_is_refused),
+		cmocka_unit_test(test_ehlo_ends_a_group_in_mode_smtp_only),
+		cmocka_unit_test(test_a_message_over_the_limit_is_read_to_its_end),
+		cmocka_unit_test(test_lines_at_their_bounds),
+		cmocka_unit_test(test_a_line_without_end_closes),
+		cmocka_unit_test(test_errors_and_junk_end_the_session),
+		cmocka_unit_test(test_a_lost_agent_costs_the_transaction),
+		cmocka_unit_test(test_a_full_disk_costs_the_message),
+		cmocka_unit_test(test_canned_replies_are_of_one_class),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
