@@ -105,7 +105,7 @@ answer_flush(struct front *f)
 		uint16_t len;
 		int fd = -1;
 
-		memcpy(&len, all.p, sizeof(len));
+		memcpy(&len, f->queue.data + f->queue.rpos, sizeof(len));
 		if (ipc_unpack_answer(&a, all.p + sizeof(len), len) == 0 && a.verdict.code == 354) {
 			const struct client *c = &f->clients[a.slot];
 

@@ -168,18 +168,20 @@ end:
 	return ret;
 }
 
-/* A word as words_split() reads it back, and inih before it: no ";" follows a blank. */
+/* A word as words_split() reads it back, and inih before it: no ";" follows a blank, and none ends in one. */
 static void
 word_print(const char *word, struct buf *out)
 {
-	static const char special[] = " \t\n'\"\\;";
-
-	if (*word == '\0' || (strpbrk(word, special) != NULL && strpbrk(word, "\n';") == NULL)) {
+	if (*word == '\0' || (strpbrk(word, " \t\n\"\\") != NULL && strpbrk(word, "';") == NULL)) {
 		buf_printf(out, "'%s'", word);
 		return;
 	}
 	for (; *word != '\0'; word++) {
-		if (strchr(special, *word) != NULL)
+		if (is_blank(*word)) {
+			buf_printf(out, "'%c'", *word);
+			continue;
+		}
+		if (strchr("'\"\\;", *word) != NULL)
 			buf_add_char(out, '\\');
 		buf_add_char(out, *word);
 	}
@@ -1467,7 +1469,6 @@ check_delivery(struct loader *l)
 		unsigned used = check_command(l, command, &c->command, all);
 
 		c->per_recipient = (used & (1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN)) != 0;
-		/* one recipient at a time, whose %{recipients} would be a list of one */
 		if (*c->maildir != '\0') {
 			at_key(l, 0, maildir);
 			complain_key(l, 0, maildir, "'%.100s' beside a command; keep one of command and maildir", c->maildir);
@@ -1521,8 +1522,8 @@ check_listeners(struct loader *l)
 
 		if (li->mode == MODE_SUBMISSION || li->mode == MODE_SMTPS) {
 			at_key(l, i + 1, mode);
-			complain_key(l, i + 1, mode, "'%s': mode = %s needs TLS, which this version does not have yet; write smtp or alt",
-			    modes[li->mode], modes[li->mode]);
+			complain_key(l, i + 1, mode, "mode = %s needs TLS, which this version does not have yet; write smtp or alt",
+			    modes[li->mode]);
 		}
 		for (size_t j = 0; j < i; j++) {
 			if (origin_of(c, i + 1, address)->bad || origin_of(c, j + 1, address)->bad ||

@@ -682,7 +682,7 @@ listen_ready(void *arg, short revents)
 	}
 	for (int i = 0; i < ACCEPT_MAX; i++) {
 		char address[INET6_ADDRSTRLEN];
-		struct sockaddr_storage ss;
+		struct sockaddr_storage ss = { 0 };
 		socklen_t len = sizeof(ss);
 		int fd = accept4(f->args.listen_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 

@@ -1,6 +1,9 @@
 /*
  * loop.h - poll slots and deadlines: one poll(2) a turn, each ready descriptor's function called once.
  *
+ * poll(2) looks at every descriptor at every turn, which thousands of idle clients would make slow for the busy ones: a slot that
+ * waits for input only and has had none for a second is parked in an epoll set, which is itself one of the polled descriptors.
+ *
  * The clock is read once a turn (loop->now_ms, monotonic). A slot is a descriptor, a deadline or both. Functions may add
  * and remove slots, their own included, while the turn runs.
  */
@@ -24,13 +27,18 @@ struct loop_slot {
 	loop_fn		*fn;
 	void		*arg;
 	int64_t		 deadline_at;	/* milliseconds on the monotonic clock */
+	int64_t		 active_at;	/* when something last happened here */
 	size_t		 index;		/* of loop->fds and loop->slots */
 };
 
 struct loop {
 	struct pollfd	*fds;		/* owned */
 	struct loop_slot **slots;	/* owned; the slots are their users' */
+	size_t		 polled;	/* slots 0 .. polled - 1 are polled, polled .. n - 1 are parked */
 	size_t		 n, max;
+	struct loop_slot parked;	/* of the epoll set; always slot 0 */
+	int		 epoll_fd;	/* owned; -1: nothing is parked */
+	int64_t		 park_at;	/* when to look for idle slots again */
 	int64_t		 now_ms;	/* of this turn */
 	int64_t		 wake_at;	/* no deadline is earlier */
 	bool		 stop;		/* loop_run() returns */

@@ -16,10 +16,10 @@
 
 #include "writer.h"
 
-#define WRITERS 2		/* one writes while the other waits for the disk */
+#define WRITERS 4		/* some write while others wait for the disk; started as they are needed */
 #define CHECKER WRITERS		/* one more, so that no RCPT waits for a disk */
 #define CHECK_MS 30000
-#define RESTART_MS 1000		/* a writer that lived shorter is started again when there is a job for it */
+#define RESTART_MS 1000		/* from one start of a writer to the next */
 #define FREE_WAIT_MS 2000
 #define CACHE_MAX 64		/* folders that were seen to exist */
 #define CACHE_MS 2000
@@ -52,7 +52,7 @@ struct writer {
 	struct queue	 sent;		/* answered in this order */
 	bool		 full;		/* its socket takes no more */
 	bool		 killed;	/* and not yet gone */
-	int64_t		 started_at;
+	int64_t		 start_at;	/* not sooner */
 };
 
 struct cache_entry {
@@ -188,6 +188,7 @@ writer_start(struct maildir *m, struct writer *w)
 {
 	int sv[2] = { -1, -1 }, error;
 
+	w->start_at = m->loop->now_ms + RESTART_MS;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) == -1)
 		return -1;
 	if (fcntl(sv[0], F_SETFL, O_NONBLOCK) == -1 || loop_add(m->loop, &w->slot, sv[0], POLLIN, writer_ready, w) == -1)
@@ -202,7 +203,6 @@ writer_start(struct maildir *m, struct writer *w)
 	close(sv[1]);
 	w->fd = sv[0];
 	w->full = w->killed = false;
-	w->started_at = m->loop->now_ms;
 	return 0;
 fail:
 	error = errno;
@@ -212,11 +212,10 @@ fail:
 	return -1;
 }
 
-/* It has ended: its jobs fail (nobody knows what is on disk), and another one takes its place. */
+/* It has ended, and its jobs have failed: nobody knows what is on disk. The next job starts another one. */
 static void
 writer_gone(struct writer *w, const char *why)
 {
-	struct maildir *m = w->m;
 	struct queue lost = w->sent;
 	struct job *j;
 
@@ -225,8 +224,6 @@ writer_gone(struct writer *w, const char *why)
 	w->fd = -1;
 	w->sent = (struct queue){ 0 };
 	log_error(0, "maildir_writer", LF_STR("result", why), LF_INT("pid", w->pid), LF_INT("jobs", lost.n));
-	if (m->loop->now_ms - w->started_at >= RESTART_MS && writer_start(m, w) == -1)
-		log_error(0, "maildir_writer", LF_STR("step", "start"), LF_ERRNO(errno));
 	while ((j = queue_take(&lost)) != NULL)
 		job_failed(j, "writer died");
 }
@@ -347,23 +344,27 @@ send_job(struct maildir *m, struct writer *w, const struct job *j)
 	return sendmsg(w->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 ? -1 : 0;
 }
 
-/* Whom to give the next job: who has least to do. NULL: none can take any. */
+/* Whom to give the next job: who has least to do; a new one rather than one that is at work. NULL: none can take any. */
 static struct writer *
 choose(struct maildir *m, size_t from, size_t to)
 {
-	struct writer *best = NULL;
+	struct writer *best = NULL, *absent = NULL;
 
 	for (size_t i = from; i < to; i++) {
 		struct writer *w = &m->writers[i];
 
-		if (w->fd == -1 && m->loop->now_ms - w->started_at >= RESTART_MS) {
-			w->started_at = m->loop->now_ms;
-			if (writer_start(m, w) == -1)
-				log_error(0, "maildir_writer", LF_STR("step", "start"), LF_ERRNO(errno));
-		}
-		if (w->fd != -1 && !w->killed && !w->full && w->sent.n < WRITER_BATCH_MAX && (best == NULL || w->sent.n < best->sent.n))
+		if (w->fd == -1) {
+			if (absent == NULL && m->loop->now_ms >= w->start_at)
+				absent = w;
+		} else if (!w->killed && !w->full && w->sent.n < WRITER_BATCH_MAX && (best == NULL || w->sent.n < best->sent.n)) {
 			best = w;
+		}
 	}
+	if (absent == NULL || (best != NULL && best->sent.n == 0))
+		return best;
+	if (writer_start(m, absent) == 0)
+		return absent;
+	log_error(0, "maildir_writer", LF_STR("step", "start"), LF_ERRNO(errno));
 	return best;
 }
 
@@ -434,6 +435,7 @@ struct maildir *
 maildir_new(struct loop *l, const struct config *config, const struct child_user *user)
 {
 	struct maildir *m = calloc(1, sizeof(*m));
+	int error;
 
 	if (m == NULL)
 		return NULL;
@@ -444,13 +446,14 @@ maildir_new(struct loop *l, const struct config *config, const struct child_user
 		m->writers[i] = (struct writer){ .m = m, .fd = -1 };
 	if (loop_add(l, &m->slot, -1, 0, wait_ended, m) == -1)
 		goto fail;
-	for (size_t i = 0; i < COUNT(m->writers); i++)
-		if (writer_start(m, &m->writers[i]) == -1)
-			goto fail;
+	/* the first of each kind now, so that what is wrong shows at once */
+	if (writer_start(m, &m->writers[0]) == -1 || (!config->maildir_create && writer_start(m, &m->writers[CHECKER]) == -1))
+		goto fail;
 	return m;
 fail:
+	error = errno;
 	maildir_free(m);
-	errno = EAGAIN;
+	errno = error;
 	return NULL;
 }
 

@@ -66,7 +66,10 @@ static const struct sock_filter filter[] = {
 #ifdef __NR_poll
 	ALLOW(__NR_poll),
 #endif
-	ALLOW(__NR_ppoll),
+	ALLOW(__NR_ppoll), ALLOW(__NR_epoll_ctl), ALLOW(__NR_epoll_pwait),
+#ifdef __NR_epoll_wait
+	ALLOW(__NR_epoll_wait),
+#endif
 #ifdef __NR_ppoll_time64
 	ALLOW(__NR_ppoll_time64),
 #endif

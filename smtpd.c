@@ -157,7 +157,7 @@ open_socket(const char *address)
 static void
 log_listening(const struct listener *l, int fd)
 {
-	struct sockaddr_storage ss;
+	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 	char host[INET6_ADDRSTRLEN] = "", text[INET6_ADDRSTRLEN + 16];
 	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ss;

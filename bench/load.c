@@ -31,7 +31,7 @@
 #define REPLY_MAX 4096
 #define EVENTS_MAX 256
 #define ERRORS_MAX 1000		/* then the run is over: the server is not serving */
-#define GRACE_US (60 * INT64_C(1000000))	/* for what is under way when the time is up */
+#define GRACE_US (20 * INT64_C(1000000))	/* for the messages under way when the time is up */
 
 enum step { GREETING, EHLO, MAIL, RCPT, DATA, CONTENT, QUIT, IDLE, STEP__MAX };
 
@@ -367,9 +367,27 @@ percentile(unsigned percent)
 	return done == 0 ? 0 : latency[(done - 1) * percent / 100];
 }
 
+/* The time is up: whoever has no message under way is done. Returns how many had not been greeted yet. */
+static uint64_t
+close_waiting(void)
+{
+	uint64_t waiting = 0;
+
+	for (uint64_t i = 0; i < opt.sessions; i++) {
+		enum step step = conns[i].step;
+
+		if (conns[i].fd == -1 || (step >= MAIL && step <= CONTENT))
+			continue;
+		waiting += step == GREETING || step == EHLO;
+		conn_close(&conns[i]);
+	}
+	return waiting;
+}
+
 static void
 run_messages(void)
 {
+	uint64_t waiting;
 	struct rusage ru;
 	int64_t begin = now_us(), deadline;
 	double seconds;
@@ -377,9 +395,12 @@ run_messages(void)
 	last_at = begin;
 	if (opt.seconds > 0)
 		stop_at = begin + (int64_t)opt.seconds * 1000000;
-	deadline = opt.seconds > 0 ? stop_at + GRACE_US : begin + 10 * GRACE_US;
+	deadline = opt.seconds > 0 ? stop_at + GRACE_US : begin + 30 * GRACE_US;
 	for (uint64_t i = 0; i < opt.sessions && has_more(); i++)
 		conn_open(&conns[i]);
+	while (active > 0 && now_us() < (stop_at < deadline ? stop_at : deadline))
+		turn(stop_at < deadline ? stop_at : deadline);
+	waiting = close_waiting();
 	while (active > 0 && now_us() < deadline)
 		turn(deadline);
 	for (uint64_t i = 0; i < opt.sessions; i++)
@@ -389,9 +410,9 @@ run_messages(void)
 	getrusage(RUSAGE_SELF, &ru);
 	seconds = (double)(last_at - begin) / 1e6;
 	printf("{\"messages\": %llu, \"seconds\": %.6f, \"rate\": %.2f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u, "
-	    "\"errors\": %llu, \"error\": \"%s\", \"load_cpu_s\": %.4f}\n", (unsigned long long)done, seconds,
+	    "\"errors\": %llu, \"error\": \"%s\", \"waiting\": %llu, \"load_cpu_s\": %.4f}\n", (unsigned long long)done, seconds,
 	    seconds > 0 ? (double)done / seconds : 0, percentile(50), percentile(99), percentile(100),
-	    (unsigned long long)errors, error_text,
+	    (unsigned long long)errors, error_text, (unsigned long long)waiting,
 	    (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) + (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
 }
 
@@ -399,7 +420,7 @@ static void
 run_idle(void)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
-	int64_t deadline = now_us() + GRACE_US + (int64_t)opt.seconds * 1000000;
+	int64_t deadline = now_us() + 3 * GRACE_US;
 
 	if (epoll_ctl(ep, EPOLL_CTL_ADD, STDIN_FILENO, &ev) == -1) {
 		perror("load: standard input");

@@ -113,7 +113,8 @@ static const struct path_row path_rows[] = {
 	GOOD("<" A64 "@local.test>", A64, "local.test"), P("<a" A64 "@local.test>", .want = LONG),
 	GOOD("<\"" A64 "\"@local.test>", A64, "local.test"), P("<\"a" A64 "\"@local.test>", .want = LONG),
 	GOOD("<" A64 "@" D255 ">", A64, D255), GOOD("<" A64 "@" D255 ".>", A64, D255), P("<a@" D255 ".a>", .want = LONG),
-	P("<a" A64 "@" D255 ">", .want = LONG),P("<" A64 A64 A64 A64 A64 A64 A64 A64 A64 "@x.test>", .want = LONG), WRONG("<a" A64 "@>"), WRONG("<a" A64 ".@x.test>"),
+	P("<a" A64 "@" D255 ">", .want = LONG), P("<" A64 A64 A64 A64 A64 A64 "@x.test>", .want = LONG),
+	WRONG("<a" A64 "@>"), WRONG("<a" A64 ".@x.test>"),
 	WRONG("<bob@a" A63 ".test>"), GOOD("<bob@" A63 ">", "bob", A63),
 	/* cases 5.11, 5.12 */
 	GOOD("<bob@local.test.>", "bob", "local.test"), GOOD("<BOB@LOCAL.TEST>", "BOB", "local.test"),
@@ -335,9 +336,14 @@ static const struct {
 	{ SPAN("\xce\xa0\xce\xb1"), true, "xn--mxa3a" },	/* Greek, mixed case */
 	{ SPAN("\xcf\x80\xce\xb1"), true, "xn--mxa3a" },
 	/* RFC 3492 7.1 (A), (B) in lower case, and a dot between two U-labels */
-	{ SPAN("\xd9\x84\xd9\x8a\xd9\x87\xd9\x85\xd8\xa7\xd8\xa8\xd8\xaa\xd9\x83\xd9\x84\xd9\x85\xd9\x88\xd8\xb4\xd8\xb9\xd8\xb1\xd8\xa8\xd9\x8a\xd8\x9f"), true, "xn--egbpdaj6bu4bxfgehfvwxn" },
-	{ SPAN("\xe4\xbb\x96\xe4\xbb\xac\xe4\xb8\xba\xe4\xbb\x80\xe4\xb9\x88\xe4\xb8\x8d\xe8\xaf\xb4\xe4\xb8\xad\xe6\x96\x87.\xc3\xbc."), true, "xn--ihqwcrb4cv8a8dqg056pqjye.xn--tda" },
-	{ SPAN("3\xe5\xb9\xb4" "B\xe7\xb5\x84\xe9\x87\x91\xe5\x85\xab\xe5\x85\x88\xe7\x94\x9f"), true, "xn--3b-ww4c5e180e575a65lsy2b" },
+	{ SPAN("\xd9\x84\xd9\x8a\xd9\x87\xd9\x85\xd8\xa7\xd8\xa8\xd8\xaa\xd9\x83\xd9\x84\xd9\x85\xd9\x88\xd8\xb4"
+	    "\xd8\xb9\xd8\xb1\xd8\xa8\xd9\x8a\xd8\x9f"), true,
+	    "xn--egbpdaj6bu4bxfgehfvwxn" },
+	{ SPAN("\xe4\xbb\x96\xe4\xbb\xac\xe4\xb8\xba\xe4\xbb\x80\xe4\xb9\x88\xe4\xb8\x8d\xe8\xaf\xb4\xe4\xb8\xad"
+	    "\xe6\x96\x87.\xc3\xbc."), true,
+	    "xn--ihqwcrb4cv8a8dqg056pqjye.xn--tda" },
+	{ SPAN("3\xe5\xb9\xb4" "B\xe7\xb5\x84\xe9\x87\x91\xe5\x85\xab\xe5\x85\x88\xe7\x94\x9f"), true,
+	    "xn--3b-ww4c5e180e575a65lsy2b" },
 	{ SPAN("a\xcc\x80\xf0\x90\x8d\x88"), true, "xn--a-vbb8397q" },	/* over the basic plane */
 	{ SPAN("-\xc3\xbc"), true, NULL },
 	{ SPAN("\xc3\xbc-"), true, NULL },

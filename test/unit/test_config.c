@@ -1,0 +1,794 @@
+/*
+ * test_config.c - the configuration: words, values, every error with its place, precedence, printing, and the papers beside it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "config.h"
+
+#define ERRORS_MAX 65536
+#define OUT_MAX (256 * 1024)
+
+/* nobody: as root, the users have to exist */
+#define SMTPD "[smtpd]\nuser = nobody\ndomains = example.com\n"
+#define LISTENER "[smtpd.listener mx]\naddress = 127.0.0.1:0\n"
+#define DELIVERY "[smtpd.delivery]\nmaildir = /tmp/%{user}\n"
+#define BASE SMTPD LISTENER DELIVERY
+
+static char path[] = "/tmp/test_config.XXXXXX";	/* the folder of this test's file */
+static char file[64];				/* path/c */
+static char errors[ERRORS_MAX + 1];		/* of the last load(), with path taken away: "c:3: ..." */
+
+static void
+write_file(struct span text)
+{
+	FILE *f = fopen(file, "wb");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(text.p, 1, text.len, f), text.len);
+	assert_int_equal(fclose(f), 0);
+}
+
+static struct config *
+load_as(const char *name, char *const *env, const char *const *flags, size_t flags_n)
+{
+	struct buf b;
+	struct config *c;
+
+	buf_init(&b, ERRORS_MAX);
+	c = config_load(name, env, flags, flags_n, &b);
+	assert_false(b.failed);
+	errors[0] = '\0';
+	for (size_t at = b.rpos; at < b.wpos; at++) {	/* without the folder, which is another each time */
+		size_t n = strlen(path) + 1;
+
+		if (b.wpos - at > n && memcmp(b.data + at, path, n - 1) == 0)
+			at += n;
+		strncat(errors, b.data + at, 1);
+	}
+	buf_clear(&b);
+	return c;
+}
+
+static struct config *
+load(struct span text)
+{
+	write_file(text);
+	return load_as(file, NULL, NULL, 0);
+}
+
+/* It loads, and nothing is said. */
+static struct config *
+load_good(const char *text)
+{
+	struct config *c;
+
+	print_message("%s\n", text);
+	c = load(text_span(text));
+	assert_string_equal(errors, "");
+	assert_non_null(c);
+	return c;
+}
+
+static void
+print_to(const struct config *c, char *out)
+{
+	FILE *f = fmemopen(out, OUT_MAX, "w");
+
+	assert_non_null(f);
+	assert_int_equal(config_print(c, f), 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* What -T says without where it comes from: each line up to its " ;". */
+static void
+without_origins(char *out)
+{
+	char *to = out;
+	bool skip = false;
+
+	for (const char *p = out; *p != '\0'; p++) {
+		if (*p == '\n')
+			skip = false;
+		else if (p[0] == ' ' && p[1] == ';')
+			skip = true;
+		if (!skip)
+			*to++ = *p;
+	}
+	*to = '\0';
+}
+
+static void
+words(void **state)
+{
+	static const struct {
+		const char	*in, *out;	/* out: each word in <>; NULL: refused, with this in why */
+		const char	*why;
+	} rows[] = {
+		{ "", "", NULL },
+		{ " \t ", "", NULL },
+		{ "a", "<a>", NULL },
+		{ " a  b\tc ", "<a><b><c>", NULL },
+		{ "''", "<>", NULL },
+		{ "\"\" ''", "<><>", NULL },
+		{ "a'b c'd", "<ab cd>", NULL },
+		{ "'a\"b'", "<a\"b>", NULL },
+		{ "\"a'b\"", "<a'b>", NULL },
+		{ "a\\ b", "<a b>", NULL },
+		{ "\\\\ \\' \\\"", "<\\><'><\">", NULL },
+		{ "'a\\b'", "<a\\b>", NULL },
+		{ "\"a\\b\\$\\`\\\"\\\\\"", "<a\\b$`\"\\>", NULL },
+		{ "a\\\nb \"c\\\nd\" 'e\\\nf'", "<ab><cd><e\\\nf>", NULL },
+		{ "$HOME `id` a|b > c & *", "<$HOME><`id`><a|b><>><c><&><*>", NULL },
+		{ "'a", NULL, "not closed" },
+		{ "\"a", NULL, "not closed" },
+		{ "\"a\\\"", NULL, "not closed" },
+		{ "a\\", NULL, "backslash" },
+		{ "\"a\\", NULL, "backslash" },
+	};
+	char got[256], many[1100];
+	struct words w;
+	const char *why;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		print_message("%s\n", rows[i].in);
+		if (rows[i].out == NULL) {
+			assert_int_equal(words_split(&w, text_span(rows[i].in), &why), -1);
+			assert_non_null(strstr(why, rows[i].why));
+			assert_null(w.v);
+			continue;
+		}
+		assert_int_equal(words_split(&w, text_span(rows[i].in), &why), 0);
+		got[0] = '\0';
+		for (size_t n = 0; n < w.n; n++)
+			snprintf(got + strlen(got), sizeof(got) - strlen(got), "<%s>", w.v[n]);
+		assert_null(w.v[w.n]);
+		assert_string_equal(got, rows[i].out);
+		words_free(&w);
+		assert_null(w.v);
+	}
+	assert_int_equal(words_split(&w, SPAN("a\0b"), &why), -1);
+	for (size_t i = 0; i < 257; i++)
+		memcpy(many + 2 * i, "a ", 2);
+	assert_int_equal(words_split(&w, (struct span){ many, 2 * 256 }, &why), 0);
+	assert_int_equal(w.n, 256);
+	words_free(&w);
+	assert_int_equal(words_split(&w, (struct span){ many, 2 * 257 }, &why), -1);
+}
+
+static void
+every_field(void **state)
+{
+	struct config *c = load_good("[server]\nhostname = MX.Example.com.\nother = 1\n"
+	    "[smtpd]\nlog_level = warn\nlog_format = json\nlog_transactions = yes\nuser = nobody\nspool_dir = /tmp\n"
+	    "domains = Example.COM , b.example,example.com\nrecipient_rejection = data\n"
+	    "[smtpd.listener mx]\naddress = :2525\nmode = alt\nworkers = 3\nbare_newline = normalize\n"
+	    "[smtpd.listener lo-2]\naddress = [::1]:26 ; a comment\n"
+	    "[smtpd.delivery]\ncommand = /bin/sh -c 'a b' %{recipient} \"%{sender}\"\nuser = nobody\n"
+	    "recipients_file = /etc/passwd\nrecipient_command = sh %{user} %{domain}\n"
+	    "[smtpd.limits]\nmax_message_size = 1g\nmax_recipients = 7\nmax_connections = 8\nmax_errors = 9\nmax_deliveries = 10\n"
+	    "max_spool_memory = 65536\n"
+	    "[smtpd.timeouts]\nconnection = 1d\ncommand = 1500ms\ndelivery = 9m\nshutdown = 0s\n");
+
+	(void)state;
+	assert_string_equal(c->hostname, "mx.example.com");
+	assert_int_equal(c->log_level, LOG_WARN);
+	assert_int_equal(c->log_format, LOG_JSON);
+	assert_true(c->log_transactions);
+	assert_string_equal(c->user, "nobody");
+	assert_string_equal(c->spool_dir, "/tmp");
+	assert_int_equal(c->domains.n, 2);
+	assert_string_equal(c->domains.v[0], "example.com");
+	assert_string_equal(c->domains.v[1], "b.example");
+	assert_null(c->domains.v[2]);
+	assert_int_equal(c->recipient_rejection, REJECT_AT_DATA);
+	assert_int_equal(c->listeners_n, 2);
+	assert_string_equal(c->listeners[0].name, "mx");
+	assert_string_equal(c->listeners[0].address, ":2525");
+	assert_int_equal(c->listeners[0].mode, MODE_ALT);
+	assert_int_equal(c->listeners[0].workers, 3);
+	assert_int_equal(c->listeners[0].bare_newline, NEWLINE_NORMALIZE);
+	assert_string_equal(c->listeners[1].name, "lo-2");
+	assert_string_equal(c->listeners[1].address, "[::1]:26");
+	assert_int_equal(c->listeners[1].mode, MODE_SMTP);
+	assert_int_equal(c->listeners[1].workers, 1);
+	assert_int_equal(c->command.n, 5);
+	assert_string_equal(c->command.v[2], "a b");
+	assert_string_equal(c->command.v[3], "%{recipient}");
+	assert_true(c->per_recipient);
+	assert_string_equal(c->maildir, "");
+	assert_string_equal(c->delivery_user, "nobody");
+	assert_string_equal(c->recipients_file, "/etc/passwd");
+	assert_int_equal(c->recipient_command.n, 3);
+	assert_true(c->max_message_size == 1024 * 1024 * 1024);
+	assert_int_equal(c->max_recipients, 7);
+	assert_int_equal(c->max_connections, 8);
+	assert_int_equal(c->max_errors, 9);
+	assert_int_equal(c->max_deliveries, 10);
+	assert_true(c->max_spool_memory == 65536);
+	assert_true(c->connection_ms == 24 * 3600 * 1000);
+	assert_true(c->command_ms == 1500);
+	assert_true(c->delivery_ms == 9 * 60 * 1000);
+	assert_true(c->shutdown_ms == 0);
+	config_free(c);
+}
+
+static void
+defaults(void **state)
+{
+	struct config *c = load_good(BASE);
+
+	(void)state;
+	assert_true(c->hostname[0] != '\0');
+	assert_int_equal(c->log_level, LOG_INFO);
+	assert_int_equal(c->log_format, LOG_LOGFMT);
+	assert_false(c->log_transactions);
+	assert_string_equal(c->spool_dir, "");
+	assert_int_equal(c->recipient_rejection, REJECT_AT_RCPT);
+	assert_int_equal(c->command.n, 0);
+	assert_false(c->maildir_create);
+	assert_false(c->per_recipient);
+	assert_true(c->max_message_size == 25 * 1024 * 1024);
+	assert_int_equal(c->max_recipients, 100);
+	assert_int_equal(c->max_connections, 1000);
+	assert_int_equal(c->max_errors, 20);
+	assert_int_equal(c->max_deliveries, 20);
+	assert_true(c->max_spool_memory == 256 * 1024 * 1024);
+	assert_true(c->connection_ms == 300000 && c->command_ms == 60000 && c->delivery_ms == 120000 && c->shutdown_ms == 30000);
+	config_free(c);
+	config_free(NULL);
+}
+
+/* per_recipient: what of a message's command asks for one recipient at a time */
+static void
+one_recipient_at_a_time(void **state)
+{
+	static const struct {
+		const char	*command;
+		bool		 per_recipient;
+	} rows[] = {
+		{ "/bin/sh", false }, { "/bin/sh %{recipients} %{sender} %{id} %{auth_user} %{client_address}", false },
+		{ "/bin/sh %{recipient}", true }, { "/bin/sh %{user}", true }, { "/bin/sh %{domain}", true }, { "/bin/sh +%Y %", false },
+	};
+	char text[512];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct config *c;
+
+		snprintf(text, sizeof(text), SMTPD LISTENER "[smtpd.delivery]\ncommand = %s\n", rows[i].command);
+		c = load_good(text);
+		assert_int_equal(c->per_recipient, rows[i].per_recipient);
+		config_free(c);
+	}
+}
+
+/* One error each: the whole line as it is printed, or its beginning where the row ends in "...". */
+static const struct {
+	const char	*text, *error;
+} wrong[] = {
+	/* sections and keys (case 15.5) */
+	{ BASE "[smtpd]\nlog_levle = info\n", "c:9: [smtpd] log_levle: unknown key 'log_levle'; did you mean log_level?" },
+	{ BASE "[smtpd]\nLog_Level = info\n", "c:9: [smtpd] Log_Level: unknown key 'Log_Level'; did you mean log_level?" },
+	{ BASE "[smtpd]\nmax_errors = 1\n", "c:9: [smtpd] max_errors: unknown key 'max_errors'; did you mean [smtpd.limits] max_errors?" },
+	{ BASE "[smtpd.timeouts]\nqqqqqqqq = 1\n",
+	    "c:9: [smtpd.timeouts] qqqqqqqq: unknown key 'qqqqqqqq'; there are connection, command, delivery, shutdown" },
+	{ BASE "[smtpd.listener mx]\nadress = :25\n", "c:9: [smtpd.listener ...] adress: unknown key 'adress'; did you mean address?" },
+	{ BASE "[smtpd]\nsender_check = exact\n", "c:9: [smtpd] sender_check: unknown key 'sender_check'; there are ..." },
+	{ BASE "[smtpd.limit]\n", "c:8: [smtpd.limit]: unknown section 'smtpd.limit'; did you mean [smtpd.limits]?" },
+	{ BASE "[smtpd limits]\n", "c:8: [smtpd limits]: unknown section 'smtpd limits'; did you mean [smtpd.limits]?" },
+	{ BASE "[smptd]\n", "c:8: [smptd]: unknown section 'smptd'; did you mean [smtpd]?" },
+	{ BASE "[mstpd.limits]\n", "c:8: [mstpd.limits]: unknown section 'mstpd.limits'; did you mean [smtpd.limits]?" },
+	{ BASE "[SMTPD]\n", "c:8: [SMTPD]: unknown section 'SMTPD'; did you mean [smtpd]?" },
+	{ BASE "[sever]\n", "c:8: [sever]: unknown section 'sever'; did you mean [server]?" },
+	{ BASE "[smtpd.listner a]\n", "c:8: [smtpd.listner a]: unknown section 'smtpd.listner a'; did you mean [smtpd.listener NAME]?" },
+	{ BASE "[smtpd.relay]\nurl = x\n", "c:8: [smtpd.relay]: unknown section 'smtpd.relay'; ..." },
+	{ BASE "[smtpd.auth]\n", "c:8: [smtpd.auth]: unknown section 'smtpd.auth'; ..." },
+	{ BASE "[smtpd.listener]\n", "c:8: [smtpd.listener]: the listener has no name; write [smtpd.listener mx]" },
+	{ BASE "[smtpd.listener a.b]\n", "c:8: [smtpd.listener a.b]: 'a.b' is no name; write at most 32 letters, digits, - and _" },
+	{ BASE "[smtpd.listener aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]\n", "c:8: [smtpd.listener aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]: ..." },
+	{ BASE "[smtpd.listener MX]\n", "c:8: [smtpd.listener MX]: 'MX' and 'mx' are the same in a variable's name; rename one" },
+	{ BASE "maildir = /x\n", "c:8: [smtpd.delivery] maildir: '/x': the key is given twice, first in line 7; keep one" },
+	{ BASE "[smtpd.listener mx]\naddress = :1\n", "c:9: [smtpd.listener mx] address: ':1': the key is given twice, first in line 5; keep one" },
+
+	/* lines: what inih would pass, cut or join */
+	{ BASE "create = no\n yes\n", "c:9: 'yes' is no key with a value; write key = value" },
+	{ BASE " create = no\n", "c:8: 'create = no' is indented; ..." },
+	{ BASE "\t[smtpd]\n", "c:8: '[smtpd]' is indented; begin it in the first column" },
+	{ BASE "[smtpd\nlog_level = x\n", "c:8: '[smtpd' has no ]; write [section]" },
+	{ BASE "[smtpd ;]\n", "c:8: '[smtpd ;]' has no ]; write [section]" },
+	{ BASE "[smtpd] log_level = debug\n", "c:8: 'log_level = debug' follows the section's name; give it a line of its own" },
+	{ BASE "create\n", "c:8: 'create' is no key with a value; write key = value" },
+	{ BASE "create ; = no\n", "c:8: 'create ; = no' is no key with a value; write key = value" },
+	{ BASE "= no\n", "c:8: '= no' is no key with a value; write key = value" },
+	{ "a = b\n" BASE, "c:1: 'a = b' stands before the first section; write one above it, such as [smtpd]" },
+	{ "\xef\xbb\xbf" BASE, "c:1: the file begins with a byte order mark; save it as UTF-8 without one" },
+	{ "# x\r\n# y\r\n" BASE, "c:1: the line ends in CR LF; save the file with LF line ends (sed -i 's/\\r$//')" },
+	{ BASE "# caf\xe9\n", "c:8: the line '# caf\xe9' is not UTF-8 (Latin-1?); save it as UTF-8" },
+	{ BASE "#\x1b[2J\n", "c:8: the line '#?[2J' has a control character; remove it" },
+
+	/* values */
+	{ BASE "create = true\n", "c:8: [smtpd.delivery] create: 'true' is neither yes nor no; write one of these" },
+	{ BASE "[smtpd]\nlog_level = inf\n", "c:9: [smtpd] log_level: 'inf' is not one of debug, info, warn, error; did you mean info?" },
+	{ BASE "[smtpd]\nlog_level =\n", "c:9: [smtpd] log_level: '' is not one of debug, info, warn, error; write one of these" },
+	{ BASE "[smtpd]\nspool_dir = tmp\n", "c:9: [smtpd] spool_dir: 'tmp' is no absolute path; begin it with /" },
+	{ BASE "[server]\nhostname = -x\n", "c:9: [server] hostname: '-x' is no domain name; write one such as mail.example.com" },
+	{ BASE "[smtpd.limits]\nmax_errors = 0\n", "c:9: [smtpd.limits] max_errors: '0' is out of bounds; write 1 to 1000" },
+	{ BASE "[smtpd.limits]\nmax_errors = 1001\n", "c:9: [smtpd.limits] max_errors: '1001' is out of bounds; write 1 to 1000" },
+	{ BASE "[smtpd.limits]\nmax_errors = 5k\n", "c:9: [smtpd.limits] max_errors: '5k' is no number; write digits only" },
+	{ BASE "[smtpd.limits]\nmax_errors = -1\n", "c:9: [smtpd.limits] max_errors: '-1' is no number; write digits only" },
+	{ BASE "[smtpd.limits]\nmax_message_size = 25MB\n",
+	    "c:9: [smtpd.limits] max_message_size: '25MB' is no size; write digits and k, m or g (25m)" },
+	{ BASE "[smtpd.limits]\nmax_message_size = 1023\n", "c:9: [smtpd.limits] max_message_size: '1023' is out of bounds; write 1k to 2g" },
+	{ BASE "[smtpd.limits]\nmax_message_size = 2147483649\n", "c:9: [smtpd.limits] max_message_size: '2147483649' is out of bounds; ..." },
+	{ BASE "[smtpd.limits]\nmax_message_size = 18446744073709551616g\n", "c:9: [smtpd.limits] max_message_size: '1844674407370955..." },
+	{ BASE "[smtpd.timeouts]\ncommand = 5\n", "c:9: [smtpd.timeouts] command: '5' has no unit; write 5s, 5m or 5ms" },
+	{ BASE "[smtpd.timeouts]\ncommand = 0\n", "c:9: [smtpd.timeouts] command: '0' has no unit; write 0s, 0m or 0ms" },
+	{ BASE "[smtpd.timeouts]\ncommand = 1.5m\n", "c:9: [smtpd.timeouts] command: '1.5m' is no duration; ..." },
+	{ BASE "[smtpd.timeouts]\ncommand = 99ms\n", "c:9: [smtpd.timeouts] command: '99ms' is out of bounds; write 100ms to 1h" },
+	{ BASE "[smtpd.timeouts]\ndelivery = 11m\n", "c:9: [smtpd.timeouts] delivery: '11m' is out of bounds; write 100ms to 10m" },
+	{ LISTENER DELIVERY "[smtpd]\nuser = nobody\ndomains = a b\n", "c:7: [smtpd] domains: 'a b' is no domain; ..." },
+	{ LISTENER DELIVERY "[smtpd]\nuser = nobody\ndomains = a,,b\n", "c:7: [smtpd] domains: '' is no domain; ..." },
+	{ LISTENER DELIVERY "[smtpd]\nuser = nobody\n", "c: [smtpd] domains: '' is no list of domains, so no mail can be taken; ..." },
+	{ LISTENER DELIVERY "[smtpd]\nuser = a b\ndomains = x\n", "c:6: [smtpd] user: 'a b' is no user name; ..." },
+
+	/* listeners */
+	{ SMTPD DELIVERY, "c: [smtpd.listener NAME]: there is no listener; write such as [smtpd.listener mx] and, below it, address = :25" },
+	{ BASE "[smtpd.listener b]\naddress = localhost:25\n", "c:9: [smtpd.listener b] address: 'localhost:25' is no numeric address ..." },
+	{ BASE "[smtpd.listener b]\naddress = 25\n", "c:9: [smtpd.listener b] address: '25' is no numeric address with a port; write :25" },
+	{ BASE "[smtpd.listener b]\naddress = ::1\n", "c:9: [smtpd.listener b] address: '::1' is no numeric address with a port; write [::1]:25" },
+	{ BASE "[smtpd.listener b]\naddress = 127.0.0.1\n",
+	    "c:9: [smtpd.listener b] address: '127.0.0.1' is no numeric address with a port; write 127.0.0.1:25" },
+	{ BASE "[smtpd.listener b]\naddress = :65536\n", "c:9: [smtpd.listener b] address: ':65536' is no numeric address ..." },
+	{ BASE "[smtpd.listener b]\naddress = []:25\n", "c:9: [smtpd.listener b] address: '[]:25' is no numeric address ..." },
+	{ BASE "[smtpd.listener b]\naddress = [127.0.0.1]:25\n", "c:9: [smtpd.listener b] address: '[127.0.0.1]:25' is no numeric ..." },
+	{ BASE "[smtpd.listener b]\naddress = 010.0.0.1:25\n", "c:9: [smtpd.listener b] address: '010.0.0.1:25' is no numeric ..." },
+	{ BASE "[smtpd.listener b]\naddress = :25\n[smtpd.listener c]\naddress = [::1]:25\n",
+	    "c:11: [smtpd.listener c] address: '[::1]:25' is taken by [smtpd.listener b] (:25); choose another address or port" },
+	{ BASE "[smtpd.listener b]\naddress = 127.0.0.1:25\n[smtpd.listener c]\naddress = 0.0.0.0:25\n", "c:11: [smtpd.listener c] address: ..." },
+	{ BASE "[smtpd.listener b]\nmode = submission\n",
+	    "c:9: [smtpd.listener b] mode: mode = submission needs TLS, which this version does not have yet; write smtp or alt" },
+	{ BASE "[smtpd.listener b]\nmode = smtps\n",
+	    "c:9: [smtpd.listener b] mode: mode = smtps needs TLS, which this version does not have yet; write smtp or alt" },
+	{ BASE "[smtpd.listener b]\nworkers = 17\n", "c:9: [smtpd.listener b] workers: '17' is out of bounds; write 1 to 16" },
+
+	/* delivery */
+	{ SMTPD LISTENER, "c: [smtpd.delivery]: mail has nowhere to go; ..." },
+	{ BASE "command = /bin/sh\n", "c:7: [smtpd.delivery] maildir: '/tmp/%{user}' beside a command; keep one of command and maildir" },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh\ncreate = yes\n",
+	    "c:8: [smtpd.delivery] create: 'yes' without a maildir; set maildir, or create = no" },
+	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = mail/%{user}\n", "c:7: [smtpd.delivery] maildir: 'mail/%{user}' is no absolute path; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = /m/%{sender}\n", "c:7: [smtpd.delivery] maildir: '%{sender}' cannot be used here; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = /m/%{usr}\n",
+	    "c:7: [smtpd.delivery] maildir: unknown expansion '%{usr}'; did you mean %{user}?" },
+	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = /m/%{user\n", "c:7: [smtpd.delivery] maildir: '%{user' has no }; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh %{recipent}\n",
+	    "c:7: [smtpd.delivery] command: unknown expansion '%{recipent}'; did you mean %{recipient}?" },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh -c 'deliver %{recipient}'\n",
+	    "c:7: [smtpd.delivery] command: 'deliver %{recipient}': an expansion is a whole argument; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh -c \"a ; b\"\n", "c:7: [smtpd.delivery] command: '/bin/sh -c \"a' has a \" that is ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = %{user}\n", "c:7: [smtpd.delivery] command: '%{user}' is the program, ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = bin/sh\n", "c:7: [smtpd.delivery] command: 'bin/sh' is a relative path; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /nowhere/x\n",	/* case 12.9 */
+	    "c:7: [smtpd.delivery] command: '/nowhere/x' cannot be executed: No such file or directory; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /tmp\n", "c:7: [smtpd.delivery] command: '/tmp' cannot be executed: Is a directory; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /etc/passwd\n",
+	    "c:7: [smtpd.delivery] command: '/etc/passwd' cannot be executed: Permission denied; ..." },
+	{ BASE "recipient_command = /bin/sh %{recipients}\n", "c:8: [smtpd.delivery] recipient_command: '%{recipients}' cannot be used here; ..." },
+	{ BASE "recipients_file = /nowhere\n", "c:8: [smtpd.delivery] recipients_file: '/nowhere' cannot be read: No such file or directory; ..." },
+	{ BASE "recipients_file = /tmp\n", "c:8: [smtpd.delivery] recipients_file: '/tmp' is a directory; name a file" },
+	{ BASE "[smtpd]\nspool_dir = /nowhere\n", "c:9: [smtpd] spool_dir: '/nowhere' cannot be used: No such file or directory; ..." },
+	{ BASE "[smtpd]\nspool_dir = /etc/passwd\n", "c:9: [smtpd] spool_dir: '/etc/passwd' is no directory; name one" },
+	{ BASE "[smtpd.limits]\nmax_spool_memory = 1m\n",
+	    "c:9: [smtpd.limits] max_spool_memory: a message of max_message_size, '25m', has no room in it; raise it, or set [smtpd] spool_dir" },
+};
+
+static void
+assert_one_error(const char *want)
+{
+	size_t n = strlen(want);
+
+	if (n > 3 && strcmp(want + n - 3, "...") == 0) {
+		if (strncmp(errors, want, n - 3) != 0)
+			assert_string_equal(errors, want);
+	} else {
+		assert_int_equal(errors[strlen(errors) - 1], '\n');
+		errors[strlen(errors) - 1] = '\0';
+		assert_string_equal(errors, want);
+		strcat(errors, "\n");
+	}
+	assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
+}
+
+static void
+every_error(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < COUNT(wrong); i++) {
+		print_message("%s\n", wrong[i].error);
+		assert_null(load(text_span(wrong[i].text)));
+		assert_one_error(wrong[i].error);
+	}
+}
+
+static void
+all_errors_at_once(void **state)
+{
+	(void)state;
+	assert_null(load(SPAN("[smtpd]\nuser = nobody\nlog_levl = x\ndomains = -\n[smtpd.lmits]\n[smtpd.timeouts]\ncommand = 5\n")));
+	assert_string_equal(errors,
+	    "c:3: [smtpd] log_levl: unknown key 'log_levl'; did you mean log_level?\n"
+	    "c:4: [smtpd] domains: '-' is no domain; write domains with commas between: example.com, example.org\n"
+	    "c:5: [smtpd.lmits]: unknown section 'smtpd.lmits'; did you mean [smtpd.limits]?\n"
+	    "c:7: [smtpd.timeouts] command: '5' has no unit; write 5s, 5m or 5ms\n"
+	    "c: [smtpd.listener NAME]: there is no listener; write such as [smtpd.listener mx] and, below it, address = :25\n"
+	    "c: [smtpd.delivery]: mail has nowhere to go; write command = ... or maildir = /var/mail/%{domain}/%{user}\n");
+}
+
+/* More errors than there is room for: the last line says so. */
+static void
+errors_are_bounded(void **state)
+{
+	char memory[300];
+	struct buf b;
+
+	(void)state;
+	write_file(SPAN("[smtpd]\na = 1\nb = 1\nc = 1\nd = 1\n"));
+	buf_fixed(&b, memory, sizeof(memory));
+	assert_null(config_load(file, NULL, NULL, 0, &b));
+	assert_false(b.failed);
+	assert_non_null(strstr(buf_str(&b), "more than fits here; mend these first\n"));
+}
+
+static void
+files_that_are_none(void **state)
+{
+	static char big[CONFIG_FILE_MAX + 1];
+	char *line = big + strlen(BASE);
+
+	(void)state;
+	assert_null(load(SPAN(BASE "[smtpd]\nlog_\0level = info\nlog_levl = x\n")));
+	assert_string_equal(errors, "c:9: the line 'log_' has a NUL octet; remove it\n"
+	    "c:10: [smtpd] log_levl: unknown key 'log_levl'; did you mean log_level?\n");
+	assert_null(load_as("/tmp/nowhere.conf", NULL, NULL, 0));
+	assert_non_null(strstr(errors, "/tmp/nowhere.conf: the file cannot be read: No such file or directory; name another with -c\n"));
+	assert_null(load_as("/tmp", NULL, NULL, 0));
+	assert_non_null(strstr(errors, "/tmp: the file cannot be read: Is a directory; name another with -c\n"));
+
+	memset(big, 'x', sizeof(big));
+	memcpy(big, BASE, strlen(BASE));
+	*line = '#';
+	config_free(load((struct span){ big, strlen(BASE) + 8000 }));	/* at the bound */
+	assert_string_equal(errors, "");
+	assert_null(load((struct span){ big, strlen(BASE) + 8001 }));
+	assert_one_error("c:8: '#xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...': the line has 8001 octets; at most 8000 are read");
+	assert_null(load((struct span){ big, CONFIG_FILE_MAX }));	/* a line of nearly 1 MiB */
+	assert_one_error("c:8: '#xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...': the line has 1048...");
+	assert_null(load((struct span){ big, CONFIG_FILE_MAX + 1 }));
+	assert_non_null(strstr(errors, "c: the file has more than 1048576 octets; is it a configuration?\n"));
+	assert_null(load(SPAN("")));
+	assert_non_null(strstr(errors, "there is no listener"));
+}
+
+/* Sections of other daemons, and keys of shared ones, are theirs. */
+static void
+others_are_left_alone(void **state)
+{
+	struct config *c = load_good(BASE "[imapd]\nno key\n continued\nlog_level = x\n[pop3d]\n[spamcheck.checker rspamd]\nurl = x\n"
+	    "[redis]\nx = y\n[server.tls]\ncert_file = /x\n[server]\nfoo = bar\n[lmtpd.limits]\nmax_errors = 99999999\n");
+
+	(void)state;
+	assert_int_equal(c->max_errors, 20);
+	config_free(c);
+	c = load(SPAN(BASE "[server]\nhostnme = x\n"));
+	assert_non_null(c);
+	assert_string_equal(errors, "warning: c:9: [server] hostname: 'hostnme' is not read by smtpd; did you mean hostname?\n");
+	config_free(c);
+	c = load_good("; x\n\n  # y\n" SMTPD "[smtpd] ; again\nlog_level: debug\t; x ; y\n" LISTENER DELIVERY
+	    "[ smtpd.limits ]# z\nmax_errors=3\n[smtpd.listener\t b]");
+	assert_int_equal(c->log_level, LOG_DEBUG);
+	assert_int_equal(c->max_errors, 3);
+	assert_int_equal(c->listeners_n, 2);	/* an empty section is a listener, too */
+	assert_string_equal(c->listeners[1].name, "b");
+	assert_string_equal(c->listeners[1].address, ":25");
+	config_free(c);
+}
+
+static void
+flag_beats_environment_beats_file(void **state)
+{
+	char *env[] = { "PATH=/bin", "SMTPD_LIMITS_MAX_ERRORS=3", "SMTPD_LOG_LEVEL=warn", "SMTPD_SERVER_HOSTNAME=env.example",
+		"SMTPD_DELIVERY_USER=nobody", "SMTPD_LISTENER_MX_ADDRESS=127.0.0.1:2", "SMTPD_LISTENER_BIG_ONE_BARE_NEWLINE=normalize",
+		"SMTPD_LISTENER_BIG_ONE_ADDRESS=[::1]:1", "XSMTPD_FOO=1", NULL };
+	const char *const flags[] = { "smtpd.log_level=error", "smtpd.listener.big_one.workers=2", "smtpd.listener mx.mode=alt",
+		"smtpd.listener.third.address=[::1]:3", "smtpd.delivery.maildir=/x/%{user}=y" };
+	static char out[OUT_MAX];
+	struct config *c;
+
+	(void)state;
+	write_file(SPAN(BASE "[smtpd.limits]\nmax_errors = 2\nmax_recipients = 2\n"));
+	c = load_as(file, env, flags, COUNT(flags));
+	assert_string_equal(errors, "");
+	assert_non_null(c);
+	assert_int_equal(c->max_recipients, 2);
+	assert_int_equal(c->max_errors, 3);
+	assert_int_equal(c->log_level, LOG_ERROR);
+	assert_string_equal(c->hostname, "env.example");
+	assert_string_equal(c->delivery_user, "nobody");
+	assert_string_equal(c->maildir, "/x/%{user}=y");
+	assert_int_equal(c->listeners_n, 3);
+	assert_string_equal(c->listeners[0].address, "127.0.0.1:2");
+	assert_int_equal(c->listeners[0].mode, MODE_ALT);
+	assert_string_equal(c->listeners[1].name, "big_one");
+	assert_int_equal(c->listeners[1].workers, 2);
+	assert_int_equal(c->listeners[1].bare_newline, NEWLINE_NORMALIZE);
+	assert_string_equal(c->listeners[2].name, "third");
+	print_to(c, out);
+	assert_non_null(strstr(out, "/c:10\n"));
+	assert_non_null(strstr(out, "\nmax_errors          = 3                              ; environment SMTPD_LIMITS_MAX_ERRORS\n"));
+	assert_non_null(strstr(out, "\nlog_level           = error                          ; flag\n"));
+	assert_non_null(strstr(out, "\nmax_connections     = 1000                           ; default\n"));
+	assert_non_null(strstr(out, "\n[smtpd.listener big_one]\n"));
+	assert_non_null(strstr(out, "; environment SMTPD_LISTENER_BIG_ONE_BARE_NEWLINE\n"));
+	config_free(c);
+}
+
+static void
+wrong_variables_and_flags(void **state)
+{
+	static const struct {
+		char		*variable;
+		const char	*flag, *error;
+	} rows[] = {
+		{ "SMTPD_LOG_LEVL=info", NULL, "environment SMTPD_LOG_LEVL: unknown variable 'SMTPD_LOG_LEVL'; did you mean SMTPD_LOG_LEVEL?" },
+		{ "SMTPD_LOG_LEVEL=x", NULL, "environment SMTPD_LOG_LEVEL: [smtpd] log_level: 'x' is not one of ..." },
+		{ "SMTPD_LISTENER_MX_ADDRES=x", NULL, "environment SMTPD_LISTENER_MX_ADDRES: unknown variable ..." },
+		{ "SMTPD_LISTENER_mx_MODE=alt", NULL, "environment SMTPD_LISTENER_mx_MODE: unknown variable ..." },
+		{ "SMTPD_LISTENER_A.B_MODE=alt", NULL, "environment SMTPD_LISTENER_A.B_MODE: [smtpd.listener a.b]: 'a.b' is no name; ..." },
+		{ "SMTPD_LISTENER__MODE=alt", NULL, "environment SMTPD_LISTENER__MODE: unknown variable ..." },
+		{ "SMTPD_PORT=tcp://10.0.0.1:25", NULL, "environment SMTPD_PORT: unknown variable 'SMTPD_PORT'; if Kubernetes ..." },
+		{ "SMTPD_SPOOL_DIR=/a\nb", NULL, "environment SMTPD_SPOOL_DIR: [smtpd] spool_dir: '/a?b' has a control character; remove it" },
+		{ "SMTPD_DELIVERY_MAILDIR=/a ;b", NULL, "environment SMTPD_DELIVERY_MAILDIR: [smtpd.delivery] maildir: '/a ;b' has a ; ..." },
+		{ NULL, "smtpd.log_levl=info", "flag -o smtpd.log_levl: [smtpd] log_levl: unknown key 'log_levl'; did you mean log_level?" },
+		{ NULL, "smtpd.log_level", "flag -o smtpd.log_level: 'smtpd.log_level' is no section.key=value; ..." },
+		{ NULL, "log_level=info", "flag -o log_level=info: 'log_level=info' is no section.key=value; ..." },
+		{ NULL, "imapd.log_level=info", "flag -o imapd.log_level: unknown section 'imapd'; did you mean ..." },
+		{ NULL, "smtpd.limit.max_errors=1", "flag -o smtpd.limit.max_errors: [smtpd.limit]: unknown section 'smtpd.limit'; ..." },
+		{ NULL, "server.hostnam=x", "flag -o server.hostnam: [server] hostnam: unknown key 'hostnam'; did you mean hostname?" },
+		{ NULL, "smtpd.listener.a.b.mode=smtp", "flag -o smtpd.listener.a.b.mode: [smtpd.listener a.b]: ..." },
+	};
+
+	(void)state;
+	write_file(SPAN(BASE));
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *env[] = { rows[i].variable, NULL };
+
+		print_message("%s\n", rows[i].error);
+		assert_null(load_as(file, env, &rows[i].flag, rows[i].flag != NULL));
+		assert_one_error(rows[i].error);
+	}
+}
+
+/* By the environment alone, as in a container. */
+static void
+no_file(void **state)
+{
+	char *env[] = { "SMTPD_USER=nobody", "SMTPD_DOMAINS=a.example, b.example", "SMTPD_LISTENER_MX_ADDRESS=:0",
+		"SMTPD_DELIVERY_COMMAND=/bin/sh -c 'a ; b; c' \"d \" ;'x y' %{recipient}", NULL };
+	static char out[OUT_MAX], again[OUT_MAX];
+	struct config *c = load_as(NULL, env, NULL, 0);
+
+	(void)state;
+	assert_string_equal(errors, "");
+	assert_non_null(c);
+	assert_string_equal(c->command.v[2], "a ; b; c");
+	assert_string_equal(c->command.v[4], ";x y");
+	print_to(c, out);
+	config_free(c);
+	c = load_good(out);
+	assert_int_equal(c->command.n, 6);
+	assert_string_equal(c->command.v[2], "a ; b; c");
+	assert_string_equal(c->command.v[3], "d ");
+	print_to(c, again);
+	config_free(c);
+	without_origins(out);
+	without_origins(again);
+	assert_string_equal(out, again);
+}
+
+/* A word at the end of its line that ends in a blank, and others that inih would cut or a shell join. */
+static void
+odd_words_print_the_same(void **state)
+{
+	static const char *const rows[] = { "';x '", "'x; '\\'", "''", "\\;", "'a;\tb\t'", "\"'\"", "\\\\", "#", "'\"' =[]", "caf\xc3\xa9", "'\\'" };
+	static char out[OUT_MAX];
+	char variable[256];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *env[] = { variable, NULL };
+		struct config *a, *b;
+
+		snprintf(variable, sizeof(variable), "SMTPD_DELIVERY_COMMAND=/bin/sh %s", rows[i]);
+		print_message("%s\n", variable);
+		write_file(SPAN(SMTPD LISTENER));
+		a = load_as(file, env, NULL, 0);
+		assert_non_null(a);
+		print_to(a, out);
+		b = load_good(out);
+		assert_int_equal(a->command.n, b->command.n);
+		for (size_t w = 0; w < a->command.n; w++)
+			assert_string_equal(a->command.v[w], b->command.v[w]);
+		config_free(a);
+		config_free(b);
+	}
+}
+
+/* Case 13.11. */
+static void
+deliveries_fit_the_limit_of_processes(void **state)
+{
+	struct rlimit old, low;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NPROC, &old), 0);
+	low = old;
+	low.rlim_cur = 50;
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &low), 0);
+	config_free(load_good(BASE "[smtpd.limits]\nmax_deliveries = 41\n"));
+	assert_null(load(SPAN(BASE "[smtpd.limits]\nmax_deliveries = 42\n")));
+	assert_one_error("c:9: [smtpd.limits] max_deliveries: '42' is too many: the system allows 50 processes ...");
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &old), 0);
+}
+
+static void
+root_needs_users(void **state)
+{
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_null(load(SPAN("[smtpd]\ndomains = x\nuser = no-such-user\n" LISTENER DELIVERY)));
+	assert_one_error("c:3: [smtpd] user: 'no-such-user' is no user here, and smtpd is started as root; ...");
+	assert_null(load(SPAN("[smtpd]\ndomains = x\nuser = root\n" LISTENER DELIVERY)));
+	assert_one_error("c:3: [smtpd] user: 'root' is root; name an unprivileged user");
+	assert_null(load(SPAN("[smtpd]\ndomains = x\nuser =\n" LISTENER DELIVERY)));
+	assert_one_error("c:3: [smtpd] user: '' is no user here, ...");
+	assert_null(load(SPAN(BASE "user = no-such-user\n")));
+	assert_one_error("c:8: [smtpd.delivery] user: 'no-such-user' is no user here, ...");
+	config_free(load(SPAN(BASE "user = root\n")));
+	assert_one_error("warning: c:8: [smtpd.delivery] user: 'root' is root; ...");
+}
+
+static void
+too_many_listeners(void **state)
+{
+	char text[4096];
+	int n = snprintf(text, sizeof(text), "%s", SMTPD DELIVERY);
+
+	(void)state;
+	for (int i = 1; i <= CONFIG_LISTENERS_MAX; i++)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "[smtpd.listener l%d]\naddress = :%d\n", i, i);
+	config_free(load_good(text));
+	snprintf(text + n, sizeof(text) - (size_t)n, "[smtpd.listener last]\nmode = nonsense\n");
+	assert_null(load(text_span(text)));
+	assert_one_error("c:38: [smtpd.listener last]: 'last' is one listener too many; at most 16 are possible");
+}
+
+/* The file beside the program, whole; the tests are run from the top folder. */
+static void
+read_paper(const char *name, char *out)
+{
+	FILE *f = fopen(name, "rb");
+	size_t n;
+
+	print_message("%s\n", name);
+	assert_non_null(f);
+	n = fread(out, 1, OUT_MAX - 1, f);
+	out[n] = '\0';
+	assert_int_equal(fclose(f), 0);
+}
+
+static void
+papers_know_every_key(void **state)
+{
+	static char sample[OUT_MAX], paper[OUT_MAX], manual[OUT_MAX];
+	char section[64] = "", key[64], want[160];
+	FILE *f = fmemopen(sample, sizeof(sample), "w");
+	char *line, *rest = sample, *section_at = NULL;
+	size_t n = 0;
+
+	(void)state;
+	assert_non_null(f);
+	assert_int_equal(config_print_sample(f), 0);
+	assert_int_equal(fclose(f), 0);
+	read_paper("contrib/smtpd.conf.sample", paper);
+	assert_string_equal(sample, paper);
+	read_paper("doc/smtpd.conf.5", manual);
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		if (sscanf(line, "[%63[^] ]", section) == 1) {
+			snprintf(want, sizeof(want), "\n.Ss [%s%s]\n", section, strchr(line, ' ') != NULL ? " NAME" : "");
+			print_message("%s", want);
+			assert_non_null(section_at = strstr(manual, want));
+			continue;
+		}
+		if (*line == '\0' || strncmp(line, "# ", 2) == 0)
+			continue;
+		assert_int_equal(sscanf(line + (*line == '#'), "%63[a-z_] =", key), 1);
+		snprintf(want, sizeof(want), "\n.It Cm %s ", key);
+		print_message("%s", want);
+		assert_non_null(section_at);
+		const char *at = strstr(section_at, want), *end = strstr(section_at + 1, "\n.Ss ");
+		assert_non_null(at);
+		assert_true(end == NULL || at < end);
+		n++;
+	}
+	assert_true(n >= 29);
+}
+
+/* What is not commented out in the sample is a configuration, and what is, is one too where it says a default. */
+static void
+the_sample_loads(void **state)
+{
+	char *env[] = { "SMTPD_USER=nobody", NULL };
+	struct config *c = load_as("contrib/smtpd.conf.sample", env, NULL, 0);
+
+	(void)state;
+	assert_string_equal(errors, "");
+	assert_non_null(c);
+	assert_int_equal(c->listeners_n, 1);
+	config_free(c);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	if (mkdtemp(path) == NULL)
+		return -1;
+	snprintf(file, sizeof(file), "%s/c", path);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	unlink(file);
+	return rmdir(path);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(words),
+		cmocka_unit_test(every_field),
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(one_recipient_at_a_time),
+		cmocka_unit_test(every_error),
+		cmocka_unit_test(all_errors_at_once),
+		cmocka_unit_test(errors_are_bounded),
+		cmocka_unit_test(files_that_are_none),
+		cmocka_unit_test(others_are_left_alone),
+		cmocka_unit_test(flag_beats_environment_beats_file),
+		cmocka_unit_test(wrong_variables_and_flags),
+		cmocka_unit_test(no_file),
+		cmocka_unit_test(odd_words_print_the_same),
+		cmocka_unit_test(deliveries_fit_the_limit_of_processes),
+		cmocka_unit_test(root_needs_users),
+		cmocka_unit_test(too_many_listeners),
+		cmocka_unit_test(papers_know_every_key),
+		cmocka_unit_test(the_sample_loads),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
