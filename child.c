@@ -6,6 +6,7 @@
  */
 #include "child.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -196,6 +197,7 @@ drain(struct child *c)
 static void
 signal_group(const struct child *c, int sig)
 {
+	assert(c->pid > 1);	/* 0, -1 and -(-1) are groups of others, or everybody */
 	/* no such group: setsid() has not been reached */
 	if (kill(-c->pid, sig) == -1)
 		(void)kill(c->pid, sig);
@@ -278,7 +280,7 @@ reap(struct children *t)
 				c = &t->table[i];
 		/* while it is a zombie, its number still names this group and no other */
 		if (c != NULL && c->stage != STAGE_RUNNING)
-			(void)kill(-c->pid, SIGKILL);
+			(void)kill(-si.si_pid, SIGKILL);
 		if (waitpid(si.si_pid, &status, 0) == -1)
 			return;
 		if (c != NULL)
@@ -371,6 +373,7 @@ child_start(struct children *t, char *const *argv, char *const *env, int in_fd, 
 {
 	struct child *c = NULL;
 	int out[2] = { -1, -1 }, status[2] = { -1, -1 }, error;
+	pid_t pid;
 
 	for (size_t i = 0; i < t->max && c == NULL; i++)
 		if (t->table[i].pid == 0)
@@ -385,19 +388,17 @@ child_start(struct children *t, char *const *argv, char *const *env, int in_fd, 
 	memset(&c->slot, 0, sizeof(c->slot));
 	if (loop_add(t->loop, &c->slot, out[0], POLLIN, child_ready, c) == -1)
 		goto fail;
-	c->pid = fork();
-	if (c->pid == 0)
+	pid = fork();
+	if (pid == 0)
 		run(&(struct start){ .argv = argv, .env = env, .in_fd = in_fd, .out_fd = out[1], .extra_fd = extra_fd,
 		    .status_fd = status[1], .user = user });
-	if (c->pid == -1) {
-		error = errno;
-		c->pid = 0;
-		loop_remove(&c->slot);
-		errno = error;
+	if (pid == -1) {
+		loop_remove(&c->slot);	/* keeps errno */
 		goto fail;
 	}
 	close(out[1]);
 	close(status[1]);
+	c->pid = pid;
 	c->children = t;
 	c->out_fd = out[0];
 	c->status_fd = status[0];
@@ -423,7 +424,7 @@ fail:
 void
 child_stop(struct child *c)
 {
-	if (c->stage == STAGE_RUNNING)
+	if (c->pid != 0 && c->stage == STAGE_RUNNING)
 		next_stage(c);
 }
 

@@ -79,7 +79,7 @@ words_set(struct words *w, struct span text, size_t n)
 	if (v == NULL)
 		return -1;
 	p = (char *)(v + n + 1);
-	if (text.len > 0)
+	if (text.p != NULL)
 		memcpy(p, text.p, text.len);
 	for (size_t i = 0; i < n; i++) {
 		v[i] = p;
@@ -757,7 +757,7 @@ section_kind(struct span s, const char **known, struct span *name)
 	for (word.len = 0; word.len < s.len && !is_blank(s.p[word.len]); word.len++)
 		;
 	*name = text_trim(text_sub(s, word.len, s.len));
-	*known = NULL;
+	*known = "smtpd";	/* for a name too long to be compared */
 	for (const char *t = section_next(NULL); t != NULL; t = section_next(t)) {
 		bool listener = strcmp(t, LISTENER) == 0;
 
@@ -981,17 +981,18 @@ listener_slot(struct loader *l, struct span name)
 static void
 complain_unknown(struct loader *l, const char *section, struct span name)
 {
-	char text[MEANT_MAX + 1], all[512];
-	const struct key *near = NULL, *elsewhere = NULL;
+	char text[MEANT_MAX + 1], all[512], full[64];
+	const struct key *near = &keys[0], *elsewhere = NULL;
 	struct buf list;
 
+	snprintf(full, sizeof(full), "%s%s%s", section, l->slot == 0 ? "" : " ", l->slot == 0 ? "" : l->c->listeners[l->slot - 1].name);
 	buf_fixed(&list, all, sizeof(all));
 	if (text_copy(text, sizeof(text), name) == -1)
 		text[0] = '\0';
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
 		if (strcmp(k->section, section) == 0) {
 			buf_printf(&list, "%s%s", buf_len(&list) == 0 ? "" : ", ", k->name);
-			if (near == NULL || text_distance(text, k->name) < text_distance(text, near->name))
+			if (strcmp(near->section, section) != 0 || text_distance(text, k->name) < text_distance(text, near->name))
 				near = k;
 		} else if (strcmp(k->name, text) == 0) {
 			elsewhere = k;
@@ -1002,14 +1003,12 @@ complain_unknown(struct loader *l, const char *section, struct span name)
 		if (distance <= 2)
 			warn_key(l, 0, near, "'%.*s' is not read by smtpd; did you mean %s?", ARG(name), near->name);
 	} else if (elsewhere != NULL && distance > 2) {
-		complain(l, "[%s%s] %.*s: unknown key '%.*s'; did you mean [%s%s] %s?", section, l->slot == 0 ? "" : " ...", ARG(name),
-		    ARG(name), elsewhere->section, is_listener_key(elsewhere) ? " NAME" : "", elsewhere->name);
+		complain(l, "[%s] %.*s: unknown key '%.*s'; did you mean [%s%s] %s?", full, ARG(name), ARG(name),
+		    elsewhere->section, is_listener_key(elsewhere) ? " NAME" : "", elsewhere->name);
 	} else if (distance <= 3) {
-		complain(l, "[%s%s] %.*s: unknown key '%.*s'; did you mean %s?", section, l->slot == 0 ? "" : " ...", ARG(name),
-		    ARG(name), near->name);
+		complain(l, "[%s] %.*s: unknown key '%.*s'; did you mean %s?", full, ARG(name), ARG(name), near->name);
 	} else {
-		complain(l, "[%s%s] %.*s: unknown key '%.*s'; there are %.*s", section, l->slot == 0 ? "" : " ...", ARG(name), ARG(name),
-		    (int)buf_len(&list), all);
+		complain(l, "[%s] %.*s: unknown key '%.*s'; there are %.*s", full, ARG(name), ARG(name), (int)buf_len(&list), all);
 	}
 }
 
@@ -1124,7 +1123,7 @@ clean_text(struct loader *l, struct span text, struct buf *out)
 	const char *p = text.p, *end = text.p + text.len;
 
 	at_line(l, 1);
-	if (text.len >= 3 && memcmp(text.p, "\xef\xbb\xbf", 3) == 0) {
+	if (starts(text, "\xef\xbb\xbf")) {
 		complain(l, "the file begins with a byte order mark; save it as UTF-8 without one");
 		p += 3;
 	}
@@ -1320,7 +1319,7 @@ load_flag(struct loader *l, const char *flag)
 			return;
 		if (l->section != SEC_OURS && l->section != SEC_LISTENER) {
 			(void)section_kind(section, &l->known, &name);
-			complain(l, "unknown section '%.*s'; did you mean %s?", ARG(section), l->known == NULL ? "smtpd" : l->known);
+			complain(l, "unknown section '%.*s'; did you mean %s?", ARG(section), l->known);
 			return;
 		}
 	}

@@ -187,20 +187,22 @@ static int
 writer_start(struct maildir *m, struct writer *w)
 {
 	int sv[2] = { -1, -1 }, error;
+	pid_t pid;
 
 	w->start_at = m->loop->now_ms + RESTART_MS;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) == -1)
 		return -1;
 	if (fcntl(sv[0], F_SETFL, O_NONBLOCK) == -1 || loop_add(m->loop, &w->slot, sv[0], POLLIN, writer_ready, w) == -1)
 		goto fail;
-	w->pid = fork();
-	if (w->pid == 0)
+	pid = fork();
+	if (pid == 0)
 		writer_run(m->config, &m->user, sv[1]);
-	if (w->pid == -1) {
-		loop_remove(&w->slot);
+	if (pid == -1) {
+		loop_remove(&w->slot);	/* keeps errno */
 		goto fail;
 	}
 	close(sv[1]);
+	w->pid = pid;
 	w->fd = sv[0];
 	w->full = w->killed = false;
 	return 0;

@@ -141,7 +141,7 @@ punycode(const uint32_t *cp, size_t n, char *out)
 static enum smtp_path
 encode_label(struct span label, bool utf8, char *out, size_t *len)
 {
-	uint32_t cp[LABEL_MAX];
+	uint32_t cp[LABEL_MAX] = { 0 };
 	char coded[LABEL_MAX];
 	size_t n = 0, k;
 

@@ -15,6 +15,7 @@
 #include "config.h"
 
 #define ERRORS_MAX 65536
+#define A70 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define OUT_MAX (256 * 1024)
 
 /* nobody: as root, the users have to exist */
@@ -282,7 +283,7 @@ static const struct {
 	{ BASE "[smtpd]\nmax_errors = 1\n", "c:9: [smtpd] max_errors: unknown key 'max_errors'; did you mean [smtpd.limits] max_errors?" },
 	{ BASE "[smtpd.timeouts]\nqqqqqqqq = 1\n",
 	    "c:9: [smtpd.timeouts] qqqqqqqq: unknown key 'qqqqqqqq'; there are connection, command, delivery, shutdown" },
-	{ BASE "[smtpd.listener mx]\nadress = :25\n", "c:9: [smtpd.listener ...] adress: unknown key 'adress'; did you mean address?" },
+	{ BASE "[smtpd.listener mx]\nadress = :25\n", "c:9: [smtpd.listener mx] adress: unknown key 'adress'; did you mean address?" },
 	{ BASE "[smtpd]\nsender_check = exact\n", "c:9: [smtpd] sender_check: unknown key 'sender_check'; there are ..." },
 	{ BASE "[smtpd.limit]\n", "c:8: [smtpd.limit]: unknown section 'smtpd.limit'; did you mean [smtpd.limits]?" },
 	{ BASE "[smtpd limits]\n", "c:8: [smtpd limits]: unknown section 'smtpd limits'; did you mean [smtpd.limits]?" },
@@ -563,6 +564,9 @@ wrong_variables_and_flags(void **state)
 		{ NULL, "log_level=info", "flag -o log_level=info: 'log_level=info' is no section.key=value; ..." },
 		{ NULL, "imapd.log_level=info", "flag -o imapd.log_level: unknown section 'imapd'; did you mean ..." },
 		{ NULL, "smtpd.limit.max_errors=1", "flag -o smtpd.limit.max_errors: [smtpd.limit]: unknown section 'smtpd.limit'; ..." },
+		{ NULL, "smtpd" A70 ".x=1", "flag -o smtpd" A70 ".x: [smtpd" A70 "]: unknown section 'smtpd" A70 "'; did you mean [smtpd]?" },
+		{ NULL, A70 ".x=1", "flag -o " A70 ".x: unknown section '" A70 "'; did you mean smtpd?" },
+		{ NULL, "smtpd." A70 "=1", "flag -o smtpd." A70 ": [smtpd] " A70 ": unknown key ..." },
 		{ NULL, "server.hostnam=x", "flag -o server.hostnam: [server] hostnam: unknown key 'hostnam'; did you mean hostname?" },
 		{ NULL, "smtpd.listener.a.b.mode=smtp", "flag -o smtpd.listener.a.b.mode: [smtpd.listener a.b]: ..." },
 	};
@@ -715,7 +719,7 @@ papers_know_every_key(void **state)
 	read_paper("doc/smtpd.conf.5", manual);
 	while ((line = strsep(&rest, "\n")) != NULL) {
 		if (sscanf(line, "[%63[^] ]", section) == 1) {
-			snprintf(want, sizeof(want), "\n.Ss [%s%s]\n", section, strchr(line, ' ') != NULL ? " NAME" : "");
+			snprintf(want, sizeof(want), "\n.Ss [%s%s]\\&\n", section, strchr(line, ' ') != NULL ? " NAME" : "");
 			print_message("%s", want);
 			assert_non_null(section_at = strstr(manual, want));
 			continue;
@@ -731,7 +735,7 @@ papers_know_every_key(void **state)
 		assert_true(end == NULL || at < end);
 		n++;
 	}
-	assert_true(n >= 29);
+	assert_true(n >= 28);
 }
 
 /* What is not commented out in the sample is a configuration, and what is, is one too where it says a default. */
