@@ -883,7 +883,8 @@ at_key(struct loader *l, size_t slot, const struct key *k)
 		snprintf(l->where, sizeof(l->where), "environment %s",
 		    env_name(&name, k, slot == 0 ? NULL : l->c->listeners[slot - 1].name));
 	else if (o->from == FROM_FLAG)
-		snprintf(l->where, sizeof(l->where), "flag -o");
+		snprintf(l->where, sizeof(l->where), "flag -o %s%s%s.%s", k->section, slot == 0 ? "" : ".",
+		    slot == 0 ? "" : l->c->listeners[slot - 1].name, k->name);
 	else
 		at_line(l, o->from == FROM_FILE ? o->line : 0);
 }

@@ -1,6 +1,6 @@
 /*
  * fuzz_config.c - any octets as a configuration: what loads prints to text that loads again to the same print, and every error
- * names its place.
+ * names its place. An input that begins with "-o " is one flag on top of a good file instead: so values come that no file can hold.
  *
  * The users come from the environment, so that nothing depends on those of the machine.
  */
@@ -19,11 +19,11 @@ int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static char *env[] = { "PATH=/usr/bin:/bin", "SMTPD_USER=nobody", "SMTPD_DELIVERY_USER=", NULL };
 
 static void
-check(bool good, const char *what, const char *text)
+check(bool is_so, const char *what, struct span text)
 {
-	if (good)
+	if (is_so)
 		return;
-	(void)fprintf(stderr, "broken: %s\n%s\n", what, text);
+	(void)fprintf(stderr, "broken: %s\n%.*s\n", what, (int)text.len, text.p);
 	abort();
 }
 
@@ -33,7 +33,7 @@ check_errors(struct span text, const char *file)
 {
 	struct span line;
 
-	check(text.len == 0 || text.p[text.len - 1] == '\n', "errors end in a line end", file);
+	check(text.len == 0 || text.p[text.len - 1] == '\n', "errors end in a line end", text);
 	while (text_token(&text, "\n", &line)) {
 		size_t n = strlen(file);
 
@@ -41,21 +41,25 @@ check_errors(struct span text, const char *file)
 			continue;
 		if (text_is(text_sub(line, 0, 9), "warning: "))
 			line = text_sub(line, 9, line.len);
-		check(!text_has(line, C_CNTRL), "an error is printable", line.p);
-		if (text_is(text_sub(line, 0, 12), "environment "))	/* SMTPD_USER, where the machine has no such user */
+		check(!text_has(line, C_CNTRL), "an error is printable", line);
+		/* SMTPD_USER, where the machine has no such user; an input's flag */
+		if (text_is(text_sub(line, 0, 12), "environment ") || text_is(text_sub(line, 0, 8), "flag -o "))
 			continue;
-		check(text_is(text_sub(line, 0, n), file), "an error names its file", line.p);
+		check(text_is(text_sub(line, 0, n), file), "an error names its file", line);
 		line = text_sub(line, n, line.len);
 		if (line.len > 1 && line.p[0] == ':' && is_digit(line.p[1]))
 			for (line = text_sub(line, 1, line.len); line.len > 0 && is_digit(*line.p); line = text_sub(line, 1, line.len))
 				;
-		check(line.len > 2 && line.p[0] == ':' && line.p[1] == ' ', "an error names its line", line.p);
+		check(line.len > 2 && line.p[0] == ':' && line.p[1] == ' ', "an error names its line", line);
 	}
 }
 
-/* Load text; what it prints, without where the values come from, into out. false: it does not load. */
+static const char good[] = "[smtpd]\ndomains = a\n[smtpd.listener mx]\naddress = :0\n[smtpd.delivery]\nmaildir = /m\n";
+static const char with_command[] = "[smtpd]\ndomains = a\n[smtpd.listener mx]\naddress = :0\n";
+
+/* Load text and flag (NULL: none); what it prints, without where the values come from, into out. false: it does not load. */
 static bool
-load(const char *text, size_t size, char *out)
+load(const char *text, size_t size, const char *flag, char *out)
 {
 	char file[64];
 	struct buf errors;
@@ -68,8 +72,8 @@ load(const char *text, size_t size, char *out)
 		abort();
 	(void)snprintf(file, sizeof(file), "/proc/self/fd/%d", fd);
 	buf_init(&errors, ERRORS_MAX);
-	c = config_load(file, env, NULL, 0, &errors);
-	check(!errors.failed && (c != NULL || buf_len(&errors) > 0), "what is refused has a reason", text);
+	c = config_load(file, env, &flag, flag != NULL, &errors);
+	check(!errors.failed && (c != NULL || buf_len(&errors) > 0), "what is refused has a reason", (struct span){ text, size });
 	check_errors(buf_span(&errors), file);
 	loads = c != NULL;
 	out[0] = '\0';
@@ -96,11 +100,18 @@ load(const char *text, size_t size, char *out)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static char first[PRINT_MAX], second[PRINT_MAX];
+	static char first[PRINT_MAX], second[PRINT_MAX], flag[8192];
+	struct span s = { (const char *)data, size };
 
-	if (!load((const char *)data, size, first))
+	if (text_is(text_sub(s, 0, 3), "-o ")) {
+		const char *file = text_is(text_sub(s, 3, 26), "smtpd.delivery.command=") ? with_command : good;
+
+		if (text_copy(flag, sizeof(flag), text_sub(s, 3, size)) == -1 || !load(file, strlen(file), flag, first))
+			return 0;
+	} else if (!load(s.p, s.len, NULL, first)) {
 		return 0;
-	check(load(first, strlen(first), second), "what is printed loads", second);
-	check(strcmp(first, second) == 0, "what is printed prints the same", second);
+	}
+	check(load(first, strlen(first), NULL, second), "what is printed loads", text_span(second));
+	check(strcmp(first, second) == 0, "what is printed prints the same", text_span(second));
 	return 0;
 }

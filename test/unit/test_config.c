@@ -560,6 +560,8 @@ wrong_variables_and_flags(void **state)
 		{ "SMTPD_SPOOL_DIR=/a\nb", NULL, "environment SMTPD_SPOOL_DIR: [smtpd] spool_dir: '/a?b' has a control character; remove it" },
 		{ "SMTPD_DELIVERY_MAILDIR=/a ;b", NULL, "environment SMTPD_DELIVERY_MAILDIR: [smtpd.delivery] maildir: '/a ;b' has a ; ..." },
 		{ NULL, "smtpd.log_levl=info", "flag -o smtpd.log_levl: [smtpd] log_levl: unknown key 'log_levl'; did you mean log_level?" },
+		{ NULL, "smtpd.delivery.maildir=/%{usr}", "flag -o smtpd.delivery.maildir: [smtpd.delivery] maildir: unknown expansion ..." },
+		{ NULL, "smtpd.listener.mx.mode=smtps", "flag -o smtpd.listener.mx.mode: [smtpd.listener mx] mode: mode = smtps ..." },
 		{ NULL, "smtpd.log_level", "flag -o smtpd.log_level: 'smtpd.log_level' is no section.key=value; ..." },
 		{ NULL, "log_level=info", "flag -o log_level=info: 'log_level=info' is no section.key=value; ..." },
 		{ NULL, "imapd.log_level=info", "flag -o imapd.log_level: unknown section 'imapd'; did you mean ..." },
