@@ -162,6 +162,7 @@ log_listening(const struct listener *l, int fd)
 	char host[INET6_ADDRSTRLEN] = "", text[INET6_ADDRSTRLEN + 16];
 	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&ss;
 	const struct sockaddr_in *in4 = (const struct sockaddr_in *)&ss;
+	uint16_t port;
 
 	if (getsockname(fd, (struct sockaddr *)&ss, &len) == -1)
 		return;
@@ -169,8 +170,10 @@ log_listening(const struct listener *l, int fd)
 		(void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
 	else
 		(void)inet_ntop(AF_INET, &in4->sin_addr, host, sizeof(host));
+	/* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): getsockname() has filled in the port */
+	port = ntohs(ss.ss_family == AF_INET6 ? in6->sin6_port : in4->sin_port);
 	(void)snprintf(text, sizeof(text), ss.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
-	    (unsigned)ntohs(ss.ss_family == AF_INET6 ? in6->sin6_port : in4->sin_port));
+	    (unsigned)port);
 	log_info(0, "listening", LF_STR("listener", l->name), LF_STR("address", text));
 }
 

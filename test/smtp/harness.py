@@ -342,9 +342,12 @@ class Server:
 		return "front" if status(pid).get("NoNewPrivs") == "1" else "agent"
 
 	def ready(self):
-		"""Wait until each process has settled, so that a later census compares like with like."""
-		until(lambda: len(self.fronts()) >= sum(1 for s in self.sections if s.startswith("smtpd.listener ")) and self.agent(),
-			"fronts and agent")
+		"""Wait until each process has begun its work, so that a later census compares like with like."""
+		for listener in self.addresses:
+			smtp = self.connect(listener)
+			assert smtp.cmd(b"QUIT\r\n") == (221, "2.0.0")
+			smtp.expect_close()
+		self.clients = []
 
 	def census(self):
 		"""Descriptors by process, the agent's without those of its children, which come as they are needed."""
