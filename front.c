@@ -29,6 +29,7 @@
 #define LINGER_MAX (256 * 1024)
 #define BODY_RATE 500		/* octets a second that a message must come with, on average */
 #define BODY_GRACE_MS 60000	/* before that is asked for */
+#define AGENT_PATIENCE_MS 10000	/* without an agent; the master needs a moment to start one */
 #define FDS_RESERVE 32		/* descriptors that are not clients' */
 
 /* Blocks of one size in memory that costs nothing until it is touched; the last given back is the next given out. */
@@ -84,6 +85,7 @@ struct front {
 	struct pool	 in_pool, out_pool;
 	uint64_t	 serial;	/* of the last session */
 	bool		 draining, stopping;
+	bool		 abandoned;	/* no agent came */
 	int64_t		 stop_at;	/* when stopping: the end of all patience */
 	struct buf	 out, body;	/* of the connection at work; empty between two */
 	char		 in[IN_SIZE];	/* of the connection at work */
@@ -738,6 +740,17 @@ take_answer(struct front *f, struct answer *a)
 		conn_work(c);
 }
 
+/* Nobody to ask, and nobody is coming: a front that starts afresh gets an agent. */
+static void
+agent_missing(void *arg, short revents)
+{
+	struct front *f = arg;
+
+	(void)revents;
+	log_error(0, "no_agent");
+	f->abandoned = true;
+}
+
 /* The agent is gone: what it was asked will not be answered, and its transactions are lost. */
 static void
 agent_lost(struct front *f)
@@ -746,6 +759,9 @@ agent_lost(struct front *f)
 	loop_remove(&f->agent);
 	close(f->agent_fd);
 	f->agent_fd = -1;
+	/* cannot fail: its slot has just become free */
+	(void)loop_add(&f->loop, &f->agent, -1, 0, agent_missing, f);
+	loop_deadline(&f->agent, f->loop.now_ms + AGENT_PATIENCE_MS);
 	for (size_t i = 0; i < f->fresh; i++) {
 		struct conn *c = &f->conns[i];
 		bool sent = c->sent;
@@ -844,6 +860,7 @@ take_agent(struct front *f, int fd)
 {
 	if (f->agent_fd != -1)
 		agent_lost(f);
+	loop_remove(&f->agent);
 	f->agent_fd = fd;
 	/* cannot fail: the loop has a slot for it */
 	(void)loop_add(&f->loop, &f->agent, fd, POLLIN, agent_ready, f);
@@ -928,7 +945,7 @@ front_run(const struct front_args *args)
 		fatal("front", "cannot start: %s", strerror(errno));
 	if (args->sandbox)
 		sandbox_front(args->config->user);
-	while (!front_is_done(f)) {
+	while (!front_is_done(f) && !f->abandoned) {
 		if (loop_turn(&f->loop, f->stopping ? f->stop_at - loop_clock_ms() : -1) == -1)
 			fatal("front", "poll: %s", strerror(errno));
 		if (f->stopping && f->loop.now_ms >= f->stop_at)
@@ -938,5 +955,5 @@ front_run(const struct front_args *args)
 			break;
 	}
 	loop_clear(&f->loop);
-	return 0;
+	return f->abandoned ? 1 : 0;
 }
