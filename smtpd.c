@@ -64,7 +64,7 @@ struct generation {
 };
 
 static struct master {
-	const char	*config_file;
+	const char	*config_file;	/* -c; NULL: CONFIG_FILE if it is there, else the environment alone */
 	const char	*flags[FLAGS_MAX];
 	size_t		 flags_n;
 	struct loop	 loop;
@@ -462,11 +462,14 @@ static struct config *
 load(void)
 {
 	struct buf errors;
+	const char *file = master.config_file;
 	struct span all, line;
 	struct config *c;
 
 	buf_init(&errors, ERRORS_MAX);
-	c = config_load(master.config_file, environ, master.flags, master.flags_n, &errors);
+	if (file == NULL && access(CONFIG_FILE, F_OK) == 0)
+		file = CONFIG_FILE;
+	c = config_load(file, environ, master.flags, master.flags_n, &errors);
 	all = buf_span(&errors);
 	while (text_token(&all, "\n", &line)) {
 		if (line.len == 0)
@@ -690,7 +693,7 @@ usage(FILE *f)
 	    "       smtpd -T [-c file]                           print every key with its value and where that is from\n"
 	    "       smtpd -S                                     print a sample configuration with every key\n"
 	    "       smtpd -V | -h\n"
-	    "Without -c the file is " CONFIG_FILE ".\n");
+	    "Without -c the file is " CONFIG_FILE ", if there is one.\n");
 }
 
 int
@@ -699,7 +702,6 @@ main(int argc, char **argv)
 	struct config *c;
 	int opt, what = 0, ret = 0;
 
-	master.config_file = CONFIG_FILE;
 	log_init(LOG_INFO, LOG_LOGFMT, "master");
 	while ((opt = getopt(argc, argv, "c:o:tTSVh")) != -1) {
 		switch (opt) {
