@@ -92,12 +92,10 @@ def shared(place):
 
 
 def checked(server):
-	server.ready()
 	server.take()
-	before = server.census()
 	yield server
 	server.disconnect_all()
-	server.check_census(before)
+	server.check_census()
 	server.check_ledger()
 	server.check_sanitizer()
 

@@ -348,6 +348,12 @@ class Server:
 			assert smtp.cmd(b"QUIT\r\n") == (221, "2.0.0")
 			smtp.expect_close()
 		self.clients = []
+		self.baseline = self.census()
+		for _ in range(20):	# until the last of them is gone
+			time.sleep(0.002)
+			now = self.census()
+			if now != self.baseline:
+				self.baseline = now
 
 	def census(self):
 		"""Descriptors by process, the agent's without those of its children, which come as they are needed."""
@@ -359,8 +365,11 @@ class Server:
 		found["agent"] = None if count is None else count - len(children(agent))
 		return found
 
-	def check_census(self, before):
-		until(lambda: self.census() == before, "descriptors: %s" % before, 5)
+	def check_census(self):
+		end = time.monotonic() + 5
+		while self.census() != self.baseline:
+			assert time.monotonic() < end, "descriptors: %s at first, now %s" % (self.baseline, self.census())
+			time.sleep(0.002)
 
 	# -- the ledger --
 
