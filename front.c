@@ -64,11 +64,11 @@ struct conn {
 	bool		 sent;		/* what the session waits for has been sent */
 	bool		 lingering;
 	bool		 eof;		/* the client has sent all that it will send */
-	bool		 spoke;		/* it has sent anything at all */
 	uint32_t	 reset_ms;	/* how long the body of the transaction to forget took */
 	uint64_t	 file_len;	/* octets of the body written */
 	int64_t		 line_at;	/* when the unfinished line began; 0: there is none */
-	int64_t		 body_at;	/* when the body began to come */
+	int64_t		 body_at;	/* when the body, or a chunk that is thrown away, began to come; 0: there is none */
+	uint64_t	 body_octets;	/* of it, read since */
 	int64_t		 pause_at;	/* until then nothing is read; 0: no pause */
 };
 
@@ -462,7 +462,7 @@ body_too_slow(const struct conn *c)
 {
 	int64_t took = c->front->loop.now_ms - c->body_at;
 
-	return took > BODY_GRACE_MS && (int64_t)(c->session.tx.size / BODY_RATE) < took / 1000;
+	return took > BODY_GRACE_MS && (int64_t)(c->body_octets / BODY_RATE) < took / 1000;
 }
 
 /* What the connection waits for now, and for how long. */
@@ -563,11 +563,19 @@ conn_read(struct conn *c)
 		(void)conn_settle(c);
 		return;
 	}
-	c->spoke = true;
-	if (session_in_body(&c->session) && body_too_slow(c)) {
-		session_end(&c->session, R_TOO_SLOW);
-		(void)conn_settle(c);
-		return;
+	if (session_in_body(&c->session)) {
+		if (c->body_at == 0) {
+			c->body_at = f->loop.now_ms;
+			c->body_octets = 0;
+		}
+		c->body_octets += (uint64_t)n;
+		if (body_too_slow(c)) {
+			session_end(&c->session, R_TOO_SLOW);
+			(void)conn_settle(c);
+			return;
+		}
+	} else if (c->file == -1) {
+		c->body_at = 0;
 	}
 	out_load(c);
 	conn_feed(c, had + (size_t)n);
@@ -729,6 +737,7 @@ take_answer(struct front *f, struct answer *a)
 		c->file = a->fd;
 		c->file_len = 0;
 		c->body_at = f->loop.now_ms;
+		c->body_octets = 0;
 	} else if (a->fd != -1) {
 		close(a->fd);
 	}
