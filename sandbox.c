@@ -163,13 +163,15 @@ sandbox_front(const char *user)
 		if (sandbox_become(u.uid, u.gid) == -1)
 			fatal("sandbox", "become %s: %s", user, strerror(errno));
 	}
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1)
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		fatal("sandbox", "prctl: %s", strerror(errno));
-	if (setrlimit(RLIMIT_NPROC, &none) == -1 || setrlimit(RLIMIT_CORE, &none) == -1)
+	if (setrlimit(RLIMIT_CORE, &none) == -1)
 		fatal("sandbox", "setrlimit: %s", strerror(errno));
-#ifdef SANDBOX_NO_SECCOMP	/* a sanitizer's runtime makes calls of its own */
+#ifdef SANDBOX_NO_SECCOMP	/* a sanitizer's runtime makes calls of its own, and looks at us from a thread of its own */
 	log_debug(0, "no_seccomp");
 #else
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 || setrlimit(RLIMIT_NPROC, &none) == -1)
+		fatal("sandbox", "%s", strerror(errno));
 	if (sandbox_filter() == -1) {
 		if (errno != EINVAL && errno != ENOSYS)
 			fatal("sandbox", "seccomp: %s", strerror(errno));

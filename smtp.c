@@ -446,6 +446,8 @@ smtp_helo(struct span s)
 	for (size_t i = 0; i < s.len; i++) {
 		if (!is_label_octet(s.p[i]) && s.p[i] != '.')
 			return false;
+		if (s.p[i] == '.' && (i == 0 || s.p[i - 1] == '.'))
+			return false;
 		named = named || is_alnum(s.p[i]);
 	}
 	return named;

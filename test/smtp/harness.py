@@ -38,6 +38,18 @@ def until(condition, what="it", timeout=PATIENCE):
 		time.sleep(0.002)
 
 
+def domain(length):
+	"""A domain of so many octets, of labels that are as long as they may be."""
+	left, labels = length, []
+	while left > 0:
+		n = min(63, left)
+		if left - n == 1:
+			n -= 1
+		labels.append(b"d" * n)
+		left -= n + 1
+	return b".".join(labels)
+
+
 def is_sanitized():
 	with open(PROGRAM, "rb") as f:
 		return b"__asan_init" in f.read()

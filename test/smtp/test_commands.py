@@ -13,18 +13,6 @@ def padded(begin, length, end=b"\r\n", fill=b"x"):
 	return begin + fill * (length - len(begin) - len(end)) + end
 
 
-def domain(length):
-	"""A domain of so many octets, of labels that are as long as they may be."""
-	left, labels = length, []
-	while left > 0:
-		n = min(63, left)
-		if left - n == 1:
-			n -= 1
-		labels.append(b"d" * n)
-		left -= n + 1
-	return b".".join(labels)
-
-
 @pytest.mark.parametrize("length,reply", [(511, OK), (512, OK), (513, LONG), (2048, LONG), (2049, LONG), (12288, LONG),
 	(12289, LONG), (65000, LONG)])
 def test_the_length_of_a_command_line(smtp, length, reply):	# case 4.1
@@ -68,19 +56,19 @@ def test_an_endless_line_is_closed(smtp):	# cases 4.1, 4.2
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 254, 255])
 def test_names_up_to_255_octets_are_taken(server, length):	# case 4.3
 	smtp = server.connect()
-	assert smtp.cmd(b"EHLO " + domain(length) + b"\r\n") == (250, "")
+	assert smtp.cmd(b"EHLO " + harness.domain(length) + b"\r\n") == (250, "")
 
 
 @pytest.mark.parametrize("length", [256, 400, 10000, 60000])
 def test_longer_names_are_refused(server, length):	# case 4.3
 	smtp = server.connect()
-	assert smtp.cmd(b"EHLO " + domain(length) + b"\r\n") == ARGUMENT
-	assert smtp.cmd(b"HELO " + domain(length) + b"\r\n") == ARGUMENT
+	assert smtp.cmd(b"EHLO " + harness.domain(length) + b"\r\n") == ARGUMENT
+	assert smtp.cmd(b"HELO " + harness.domain(length) + b"\r\n") == ARGUMENT
 	assert smtp.cmd(HELLO) == (250, "")
 
 
 @pytest.mark.parametrize("name", [b"() { :;}; id", b"a b", b"`id`", b"$(id)", b"a<b>", b"a\tb", b"[1.2.3]", b"[IPv6:::g]", b"",
-	b"[1.2.3.4", b"[256.1.1.1]", b"a..b", b".a", b"-", b"a;b", b"a(b)", b"[]", b"[IPv6:1::2::3]", b"a\"b"])
+	b"[1.2.3.4", b"[256.1.1.1]", b"-", b"a;b", b"a(b)", b"[]", b"[IPv6:1::2::3]", b"a\"b"])
 def test_names_with_other_characters_are_refused(server, name):	# case 4.4
 	smtp = server.connect()
 	assert smtp.cmd(b"EHLO " + name + b"\r\n") == ARGUMENT

@@ -64,16 +64,10 @@ def test_recipients(recipient, path, reply):	# cases 5.3 to 5.12
 	assert recipient(path) == reply
 
 
-def long_domain(length):
-	labels = [b"d" * 63] * (length // 64)
-	rest = length - 64 * len(labels)
-	return b".".join(labels + [b"e" * rest])
-
-
-@pytest.mark.parametrize("local,domain,good", [(64, 10, True), (65, 10, False), (1, 255, True), (1, 256, False), (1, 254, True),
-	(54, 201, True), (55, 201, True), (64, 255, True), (65, 255, False), (64, 256, False)])
-def test_lengths_of_paths(smtp, local, domain, good):	# case 5.10; in all: 256, 257, 320, 321
-	path = b"<" + b"l" * local + b"@" + long_domain(domain) + b">"
+@pytest.mark.parametrize("local,domain,good", [(64, 10, True), (65, 10, False), (1, 255, True), (1, 257, False), (1, 254, True),
+	(54, 201, True), (55, 201, True), (64, 255, True), (65, 255, False), (64, 257, False)])
+def test_lengths_of_paths(smtp, local, domain, good):	# case 5.10; a trailing dot is not counted
+	path = b"<" + b"l" * local + b"@" + harness.domain(domain) + b">"
 	assert smtp.cmd(b"MAIL FROM:" + path + b"\r\n") == (MAIL if good else BAD_SENDER)
 	assert smtp.cmd(b"RSET\r\n") == OK
 	assert rcpt(smtp, path) == (RELAY if good else BAD_RCPT)
@@ -248,10 +242,10 @@ def test_arguments_and_environment(arguments, argument_server):	# case 12.10
 		b"LISTENER": b"mx", b"BODY": b"7BIT", b"SMTPUTF8": b""}
 
 
-@pytest.mark.parametrize("local", [b"$(touch${IFS}pwned)", b"`touch`", b"${RECIPIENT}", b"%{id}", b"%r", b"a'b", b"{a,b}", b"*", b"a|b", b"a&b",
+@pytest.mark.parametrize("local", [b"$(touch${IFS}pwned)", b"`touch`", b"${RECIPIENT}", b"%{id}", b"%r", b"a'b", b"{a}", b"*", b"a|b", b"a&b",
 	b"a=b", b"~root", b"#x", b"!x"])
 def test_values_are_never_expanded(arguments, local):	# cases 5.22, 5.25
-	quoted = b'"' + local + b'"' if b"(" in local else local
+	quoted = b'"' + local + b'"' if b"(" in local or b"," in local else local
 	reply, argv, env = arguments(quoted + b"@x.test", [quoted + b"@local.test"])
 	assert reply == OK
 	assert argv[0] == quoted + b"@x.test" and argv[1] == quoted + b"@local.test" and len(argv) == 6
