@@ -745,6 +745,11 @@ take_answer(struct front *f, struct answer *a)
 	session_verdict(&c->session, &a->verdict, c->file != -1,
 	    c->session.waits_for == REQ_CONNECT && spoke_early(c));
 	conn_carry_out(c);
+	/* the rest of its group first, so that the replies leave together */
+	if (c->in_len > 0 && c->session.waits_for == REQ_NONE) {
+		memcpy(f->in, c->in, c->in_len);
+		conn_feed(c, c->in_len);
+	}
 	if (conn_settle(c))
 		conn_work(c);
 }

@@ -59,11 +59,16 @@ def recipients_file(place):
 
 @pytest.fixture
 def start(place):
-	"""start(sections, root=..., ...): a server of the test's own, ended with it."""
+	"""
+	start(sections, root=..., ...): a server of the test's own, ended with it. prepare(server) may return more sections, once
+	the server's folder is there.
+	"""
 	servers = []
 
-	def run(sections=None, **how):
+	def run(sections=None, prepare=None, **how):
 		server = harness.Server(place, sections, **how)
+		if prepare is not None:
+			server.configure(prepare(server))
 		servers.append(server)
 		return server.start()
 	yield run
@@ -115,12 +120,8 @@ def smtp(server):
 @pytest.fixture(scope="module")
 def commands(place, helper):
 	"""Each recipient's local part at local.test names what the delivery helper does."""
-	server = harness.Server(place, {
-		"smtpd": {"log_level": "debug"},
-		"smtpd.delivery": {"command": ""},
-		"smtpd.timeouts": {"delivery": "1500ms"},
-	})
-	server.sections["smtpd.delivery"]["command"] = "%s %s %%{user}" % (helper, server.record)
+	server = harness.Server(place, {"smtpd": {"log_level": "debug"}, "smtpd.timeouts": {"delivery": "1500ms"}})
+	server.configure({"smtpd.delivery": {"command": "%s %s %%{user}" % (helper, server.record)}})
 	server.start()
 	server.ready()
 	yield server

@@ -226,15 +226,14 @@ class Server:
 		self.root = root
 		self.before = list(before)
 		self.environ = environ or {}
-		self.sections = merged({
+		self.sections = {}
+		self.configure({
 			"server": {"hostname": "mx.local.test"},
 			"smtpd": {"domains": "local.test, other.test, open.test", "user": "nobody"},
 			"smtpd.listener mx": {"address": "127.0.0.1:0"},
 			"smtpd.delivery": {"maildir": self.mail + "/%{domain}/%{user}", "create": "yes"},
-		}, sections or {})
-		if "command" in self.sections["smtpd.delivery"]:
-			self.sections["smtpd.delivery"].pop("maildir")
-			self.sections["smtpd.delivery"].pop("create")
+		})
+		self.configure(sections or {})
 		self.process = None
 		self.promised = []		# ids of messages that a client saw accepted
 		self.unpromised = 0		# messages that may be there though their reply was lost
@@ -243,8 +242,19 @@ class Server:
 
 	# -- starting and stopping --
 
-	def write_config(self, more=None):
-		self.sections = merged(self.sections, more or {})
+	def configure(self, more):
+		self.sections = merged(self.sections, more)
+		if "command" in self.sections["smtpd.delivery"]:
+			self.sections["smtpd.delivery"].pop("maildir", None)
+			self.sections["smtpd.delivery"].pop("create", None)
+
+	def reload(self, more):
+		"""Once for each test: the next reload would have the same log line."""
+		self.configure(more)
+		self.write_config()
+		self.send_signal(signal.SIGHUP)
+
+	def write_config(self):
 		with open(self.config, "w") as f:
 			for name, keys in self.sections.items():
 				f.write("[%s]\n" % name)
@@ -261,8 +271,9 @@ class Server:
 		if ROOT:
 			os.chown(self.mail, NOBODY, NOBODY)
 		command = self.before + [self.place.program, "-c", self.config]
-		if ROOT and not self.root:
-			command = ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups"] + command
+		drop = ["--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups"] if ROOT and not self.root else []
+		# no server outlives a test run that is killed
+		command = ["setpriv", "--pdeathsig=KILL"] + drop + command
 		environ = {"PATH": os.environ["PATH"], "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
 		environ.update(self.environ)
 		self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ CONTENT = b"Subject: s\r\n\r\nx\r\n"
 def records(server):
 	try:
 		with open(server.record) as f:
-			return [dict(w.split("=", 1) for w in line.split(" ") if "=" in w) for line in f]
+			return [dict(w.split("=", 1) for w in line.split(" ") if "=" in w) for line in f.read().splitlines()]
 	except FileNotFoundError:
 		return []
 
@@ -146,11 +146,8 @@ def test_deliveries_run_side_by_side(command):	# case 12.18
 
 
 def test_the_command_gets_the_message_as_it_is(start, place):
-	server = start({"smtpd.delivery": {"command": "x"}})
-	keep = harness.script(server.folder + "/keep", 'cat >"%s/got-$MESSAGE_ID"\n' % server.folder)
-	server.write_config({"smtpd.delivery": {"command": keep}})
-	server.send_signal(signal.SIGHUP)
-	server.wait_log("reload", result="success")
+	server = start(prepare=lambda s: {"smtpd.delivery": {
+		"command": harness.script(s.folder + "/keep", 'cat >"%s/got-$MESSAGE_ID"\n' % s.folder)}})
 	smtp = server.connect(hello=HELLO)
 	octets = bytes(c for c in range(1, 256) if c not in b"\r\n")
 	content = b"Subject: s\r\n\r\n..dot\r\n" + octets + b"\r\n" + b"y" * 100000 + b"\r\nno end\r\n"
@@ -162,9 +159,9 @@ def test_the_command_gets_the_message_as_it_is(start, place):
 @pytest.fixture(scope="module")
 def saying(place):
 	"""A command that prints the file out and exits with the status in the file code."""
-	server = harness.Server(place, {"smtpd.delivery": {"command": "x"}})
+	server = harness.Server(place)
 	say = harness.script(server.folder + "/say", 'cat >/dev/null\ncat "{0}/out"\nexit $(cat "{0}/code")\n'.format(server.folder))
-	server.sections["smtpd.delivery"]["command"] = say
+	server.configure({"smtpd.delivery": {"command": say}})
 	server.start()
 	yield server
 	server.stop()
@@ -231,12 +228,8 @@ def broken(folder, how):
 
 @pytest.mark.parametrize("how", ["missing", "not executable", "wrong architecture", "no interpreter", "directory", "loop"])
 def test_a_command_that_cannot_start(start, how):	# case 12.9
-	server = start({"smtpd.delivery": {"command": "/bin/true"}})
-	path = harness.script(os.path.join(server.folder, "command"), "cat >/dev/null\n")
-	server.write_config({"smtpd.delivery": {"command": path}})
-	server.send_signal(signal.SIGHUP)
-	server.wait_log("reload", result="success")
-	broken(server.folder, how)
+	server = start(prepare=lambda s: {"smtpd.delivery": {"command": harness.script(s.folder + "/command", "cat >/dev/null\n")}})
+	path = broken(server.folder, how)
 	smtp = server.connect(hello=HELLO)
 	assert smtp.message(CONTENT) == CONFIGURATION
 	assert path in server.wait_log("command_failed")["command"]
@@ -245,11 +238,10 @@ def test_a_command_that_cannot_start(start, how):	# case 12.9
 
 
 def test_what_a_command_inherits(start, helper):	# case 12.10
-	server = start({"smtpd.delivery": {"command": "/bin/true"}}, environ={"SECRET": "s"})
-	wrapper = harness.script(server.folder + "/wrapper", 'exec "%s" - env "$@" >"%s/env" 2>&1\n' % (helper, server.folder))
-	server.write_config({"smtpd.delivery": {"command": wrapper + " %{recipients}"}})
-	server.send_signal(signal.SIGHUP)
-	server.wait_log("reload", result="success")
+	def prepare(server):
+		wrapper = harness.script(server.folder + "/wrapper", 'exec "%s" - env "$@" >"%s/env" 2>&1\n' % (helper, server.folder))
+		return {"smtpd.delivery": {"command": wrapper + " %{recipients}"}}
+	server = start(prepare=prepare, environ={"SECRET": "s"})
 	smtp = server.connect(hello=HELLO)
 	assert smtp.message(CONTENT) == OK
 	server.promised.clear()
@@ -279,10 +271,7 @@ def test_no_more_commands_than_allowed(start, helper):	# case 12.12
 
 
 def test_one_run_for_all_recipients(start, helper):	# case 12.14
-	server = start({"smtpd.delivery": {"command": "x"}})
-	server.write_config({"smtpd.delivery": {"command": "%s %s digest %%{recipients}" % (helper, server.record)}})
-	server.send_signal(signal.SIGHUP)
-	server.wait_log("reload", result="success")
+	server = start(prepare=lambda s: {"smtpd.delivery": {"command": "%s %s digest %%{recipients}" % (helper, s.record)}})
 	smtp = server.connect()
 	assert not any(b"LIMITS" in line for line in smtp.ask(HELLO).text)
 	assert smtp.message(CONTENT, rcpts=[b"bob@local.test", b"carol@other.test", b"dave@open.test"]) == OK

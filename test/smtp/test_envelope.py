@@ -197,10 +197,11 @@ def test_unknown_recipients_may_be_told_at_the_end(start, place):	# case 5.20
 @pytest.fixture(scope="module")
 def argument_server(place):
 	"""The command writes its arguments and environment, NUL-terminated, into files named by the message's id."""
-	server = harness.Server(place, {"smtpd.delivery": {"command": "x"}})
+	server = harness.Server(place)
 	show = harness.script(server.folder + "/show", 'exec 2>"%s/errors"\ncat >/dev/null\nprintf "%%s\\0" "$@" >"%s/args-$MESSAGE_ID"\n'
 		'env -0 >"%s/env-$MESSAGE_ID"\n' % ((server.folder,) * 3))
-	server.sections["smtpd.delivery"]["command"] = "%s %%{sender} %%{recipients} '$HOME %% `x`' %%{id} %%{auth_user} %%{client_address}" % show
+	command = "%s %%{sender} %%{recipients} '$HOME %% `x`' %%{id} %%{auth_user} %%{client_address}" % show
+	server.configure({"smtpd.delivery": {"command": command}})
 	server.start()
 	yield server
 	server.stop()
