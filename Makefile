@@ -3,86 +3,140 @@
 # make test       everything that is tested, ending in "N passed, N failed"
 # make help       the rest
 #
-# CC, CFLAGS and LDFLAGS are yours; DEPS_DIR or DEPS_MIRROR say where the pinned archives are (deps/fetch.sh);
-# CROSS_COMPILE=aarch64-linux-gnu- builds for another machine.
+# CC, CFLAGS and LDFLAGS are yours. The program itself is compiled by musl-gcc, CC by name for tests;
+# CROSS_COMPILE=aarch64-linux-gnu- makes build/aarch64-linux-gnu/smtpd for that machine.
+# DEPS_DIR (a folder) or DEPS_MIRROR (an address) says where the pinned archives are, else Debian is asked (deps/fetch.sh).
 
 CFLAGS ?= -Os
 WARNINGS = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wconversion -Wvla
-DEPS = build/deps
-MUSL_CC = $(DEPS)/bin/musl-gcc
 SECTIONS = -ffunction-sections -fdata-sections
-LIBS = -linih
+LIBS = -lcurl -lbearssl -linih
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
 
-OBJS = smtpd.o front.o agent.o session.o message.o deliver.o writer.o recipients.o maildir.o limits.o smtp.o ipc.o config.o child.o sandbox.o loop.o \
+# What is for one machine only lies apart from what is for another.
+B = build$(if $(CROSS_COMPILE),/$(patsubst %-,%,$(notdir $(CROSS_COMPILE))))
+SMTPD = $(if $(CROSS_COMPILE),$(B)/)smtpd
+DEPS = $(B)/deps
+MUSL_CC = $(DEPS)/bin/musl-gcc
+export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
+
+OBJS = smtpd.o \
+	front.o agent.o \
+	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
+	smtp.o ipc.o config.o child.o sandbox.o loop.o \
 	buf.o text.o log.o
-RELEASE = $(OBJS:%=build/release/%)
-HOST = $(filter-out smtpd.o,$(OBJS))
+RELEASE = $(OBJS:%=$(B)/release/%)
 
-# Programs for tests and fuzzing are built for this machine's C library, with sanitizers.
-SANITIZE = -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DSANDBOX_NO_SECCOMP
-HOST_FLAGS = $(WARNINGS) $(SANITIZE) -I. -Ibuild/host/include
+# Programs for tests and fuzzing are built for this machine's C library: build/asan with sanitizers, build/plain without
+# (for valgrind), build/fuzz whole, for libFuzzer. inih is compiled into each, by the same flags as into the program.
+TEST_FLAGS = $(WARNINGS) -g -O1 -fno-omit-frame-pointer -DSANDBOX_NO_SECCOMP -I. -Ibuild/host/include
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+MODULES = $(filter-out smtpd.o,$(OBJS)) ini.o
 ASAN = $(OBJS:%=build/asan/%)
-UNIT = $(patsubst test/unit/%.c,build/unit/%,$(wildcard test/unit/test_*.c))
-FUZZ = $(patsubst test/fuzz/%.c,build/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
-REPLAY = $(patsubst test/fuzz/%.c,build/replay/%,$(wildcard test/fuzz/fuzz_*.c))
+PLAIN = $(filter-out build/plain/smtpd.o,$(OBJS:%=build/plain/%))
+TESTS = $(patsubst test/unit/%.c,%,$(wildcard test/unit/test_*.c))
+FUZZERS = $(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/fuzz_*.c))
+UNIT = $(TESTS:%=build/unit/%)
+UNIT_PLAIN = $(TESTS:%=build/valgrind/%)
+REPLAY = $(FUZZERS:%=build/replay/%)
+FUZZ = $(FUZZERS:%=build/fuzz/%)
 
-all: smtpd
+all: $(SMTPD)
 
 # ---- the program ----
 
 build/.packages: deps/packages.sh
-	@mkdir -p build
-	deps/packages.sh gcc make xz-utils linux-libc-dev
+	@mkdir -p $(@D)
+	deps/packages.sh gcc libc6-dev linux-libc-dev make xz-utils ca-certificates
 	@touch $@
 
 build/.archives: deps/SHA256SUMS deps/fetch.sh | build/.packages
 	deps/fetch.sh build/archives
 	@touch $@
 
-build/.deps: build/.archives deps/build.sh deps/inih.flags
+$(B)/.deps: build/.archives deps/build.sh deps/inih.flags
 	deps/build.sh build/archives $(DEPS)
 	@touch $@
 
-smtpd: $(RELEASE)
+$(SMTPD): $(RELEASE)
 	$(MUSL_CC) -static -s -Wl,--gc-sections $(LDFLAGS) -o $@ $(RELEASE) $(LIBS)
 
-build/release/%.o: %.c | build/.deps
+$(B)/release/%.o: %.c $(B)/.deps
 	@mkdir -p $(@D)
 	$(MUSL_CC) $(WARNINGS) $(SECTIONS) -MMD -MP $(CFLAGS) -c -o $@ $<
 
 # ---- for tests ----
 
-build/host/include/ini.h: | build/.deps
+build/host/include/ini.h: $(B)/.deps
 	@mkdir -p $(@D)
 	cp $(DEPS)/src/inih/ini.h $(DEPS)/src/jsmn/jsmn.h $(@D)
+	@touch $@
 
-build/host/ini.o: build/host/include/ini.h
-	$(CC) -g -O1 $$(cat deps/inih.flags) -c -o $@ $(DEPS)/src/inih/ini.c
+# BearSSL and libcurl for this machine's C library, for whatever test names $(HOST_LIBS) among what it needs.
+HOST_LIBS = build/host/lib/libcurl.a build/host/lib/libbearssl.a
+host-libs: build/host/.libs
+$(HOST_LIBS): build/host/.libs
+build/host/.libs: build/.archives deps/build.sh
+	CC='$(CC)' deps/build.sh build/archives build/host host
+	@touch $@
+
+build/asan/ini.o build/plain/ini.o: build/%/ini.o: build/host/include/ini.h deps/inih.flags
+	@mkdir -p $(@D)
+	$(CC) -g -O1 $(if $(filter asan,$*),$(SANITIZE)) $$(cat deps/inih.flags) -c -o $@ $(DEPS)/src/inih/ini.c
 
 build/asan/%.o: %.c build/host/include/ini.h
 	@mkdir -p $(@D)
-	$(CC) $(HOST_FLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(TEST_FLAGS) $(SANITIZE) -MMD -MP -c -o $@ $<
 
-build/asan/smtpd: $(ASAN) build/host/ini.o
+build/plain/%.o: %.c build/host/include/ini.h
+	@mkdir -p $(@D)
+	$(CC) $(TEST_FLAGS) -MMD -MP -c -o $@ $<
+
+build/asan/smtpd: $(ASAN) build/asan/ini.o
 	$(CC) $(SANITIZE) -o $@ $^
 
-build/unit/%: test/unit/%.c $(filter-out build/asan/smtpd.o,$(ASAN)) build/host/ini.o
+# A test links with every module: which it needs is the linker's matter.
+build/unit/%: test/unit/%.c $(MODULES:%=build/asan/%)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_FLAGS) -Wno-unused-parameter -MMD -MP -o $@ $< $(filter %.o,$^) -lcmocka
+	$(CC) $(TEST_FLAGS) $(SANITIZE) -Wno-unused-parameter -MMD -MP -o $@ $< $(filter %.o,$^) -lcmocka
 
-build/replay/%: test/fuzz/%.c test/fuzz/main.c $(filter-out build/asan/smtpd.o,$(ASAN)) build/host/ini.o
+build/valgrind/%: test/unit/%.c $(MODULES:%=build/plain/%)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_FLAGS) -MMD -MP -o $@ $< test/fuzz/main.c $(filter %.o,$^)
+	$(CC) $(TEST_FLAGS) -Wno-unused-parameter -MMD -MP -o $@ $< $(filter %.o,$^) -lcmocka
 
-build/fuzz/%: test/fuzz/%.c $(HOST:%.o=%.c) build/host/include/ini.h
+build/replay/%: test/fuzz/%.c test/fuzz/main.c $(MODULES:%=build/asan/%)
 	@mkdir -p $(@D)
-	clang $(HOST_FLAGS) -fsanitize=fuzzer $$(cat deps/inih.flags) -o $@ $< $(HOST:%.o=%.c) -x c -Wno-conversion -Wno-shadow \
-		-Wno-unused-parameter $(DEPS)/src/inih/ini.c
+	$(CC) $(TEST_FLAGS) $(SANITIZE) -MMD -MP -o $@ $< test/fuzz/main.c $(filter %.o,$^)
+
+build/fuzz/%: test/fuzz/%.c $(MODULES:%.o=build/fuzz/o/%.o)
+	@mkdir -p $(@D)
+	clang $(TEST_FLAGS) $(SANITIZE) -fsanitize=fuzzer -MMD -MP -o $@ $< $(filter %.o,$^)
+
+build/fuzz/o/ini.o: build/host/include/ini.h deps/inih.flags
+	@mkdir -p $(@D)
+	clang -g -O1 $(SANITIZE) -fsanitize=fuzzer-no-link $$(cat deps/inih.flags) -c -o $@ $(DEPS)/src/inih/ini.c
+
+build/fuzz/o/%.o: %.c build/host/include/ini.h
+	@mkdir -p $(@D)
+	clang $(TEST_FLAGS) $(SANITIZE) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 
 unit: $(UNIT)
 replay: $(REPLAY)
 asan: build/asan/smtpd
 fuzz: $(FUZZ)
+
+fuzz-short:
+	test/fuzz.sh $(FUZZ_SECONDS)
+
+# Not test_child: under valgrind a command that cannot be executed does start, and ends with a status of valgrind's.
+valgrind: $(filter-out build/valgrind/test_child,$(UNIT_PLAIN))
+	@echo "== valgrind skips test_child: it answers a failing exec itself"
+	@for t in $^; do \
+		echo "== valgrind $$t"; \
+		valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes \
+			$$t >$$t.log 2>&1 || { tail -n 60 $$t.log; exit 1; }; \
+	done
 
 test check: smtpd
 	test/run.sh
@@ -99,22 +153,33 @@ bench: smtpd
 bench-quick: smtpd
 	bench/run --quick
 
-install: smtpd
-	install -D -m 755 smtpd $(DESTDIR)/usr/sbin/smtpd
-	install -D -m 644 doc/smtpd.8 $(DESTDIR)/usr/share/man/man8/smtpd.8
-	install -D -m 644 doc/smtpd.conf.5 $(DESTDIR)/usr/share/man/man5/smtpd.conf.5
+install: $(SMTPD)
+	install -D -m 755 $(SMTPD) $(DESTDIR)$(PREFIX)/sbin/smtpd
+	install -D -m 644 doc/smtpd.8 $(DESTDIR)$(PREFIX)/share/man/man8/smtpd.8
+	install -D -m 644 doc/smtpd.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/smtpd.conf.5
 
+# The libraries stay (build/deps, build/host), they take minutes; distclean leaves nothing.
 clean:
-	rm -rf smtpd build/release build/asan build/unit build/fuzz build/replay build/host
+	rm -rf smtpd $(SMTPD) $(B)/release build/asan build/plain build/unit build/valgrind build/fuzz build/replay
 
-distclean: clean
-	rm -rf build run
+distclean:
+	rm -rf smtpd build run
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
-	@echo "unit replay asan fuzz lint bench bench-quick install clean distclean"
+	@echo
+	@echo "unit replay       build the unit tests, the fuzz targets that replay their corpus (build/unit, build/replay)"
+	@echo "asan              build/asan/smtpd: the program with AddressSanitizer and UBSan"
+	@echo "fuzz fuzz-short   build the fuzz targets (build/fuzz); run each for FUZZ_SECONDS ($(FUZZ_SECONDS))"
+	@echo "valgrind          the unit tests under valgrind"
+	@echo "lint              gcc, clang, cppcheck, clang-tidy"
+	@echo "bench bench-quick figures side by side with other servers"
+	@echo "install           below PREFIX ($(PREFIX)) and DESTDIR"
+	@echo "clean distclean   remove what was built; the libraries and archives as well"
 
+.DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all unit replay asan fuzz test check run lint bench bench-quick install clean distclean help
+.PHONY: all host-libs unit replay asan fuzz fuzz-short valgrind test check run lint bench bench-quick install clean distclean help
 
--include $(RELEASE:.o=.d) $(ASAN:.o=.d) $(UNIT:=.d) $(REPLAY:=.d)
+-include $(RELEASE:.o=.d) $(ASAN:.o=.d) $(PLAIN:.o=.d) $(UNIT:=.d) $(UNIT_PLAIN:=.d) $(REPLAY:=.d) $(FUZZ:=.d)
+-include $(MODULES:%.o=build/fuzz/o/%.d)

@@ -1,25 +1,33 @@
 #!/bin/sh
-# Start ./smtpd on loopback as an ordinary user, with contrib/smtpd-run.conf and a Maildir below run/. Ctrl-C ends it.
+# Start ./smtpd on loopback as an ordinary user, with contrib/smtpd-run.conf and Maildirs below run/. Ctrl-C ends it.
 set -eu
 cd "$(dirname "$0")/.."
-top=$(pwd)
-mkdir -p run/mail
+dir=$(pwd)/run
+program=./smtpd
 as=
+mkdir -p "$dir"
 if [ "$(id -u)" -eq 0 ]; then
-	chown -R nobody: run/mail
 	as="setpriv --reuid=nobody --regid=nogroup --clear-groups --no-new-privs"
+	if ! $as test -x "$dir"; then # below root's home, say: an ordinary user does not get there
+		dir=$(mktemp -d /tmp/smtpd-run.XXXXXX)
+		cp smtpd "$dir/"
+		program=$dir/smtpd
+	fi
 fi
-cp contrib/smtpd-run.conf run/smtpd.conf
-address=$(sed -n 's/^address = \(127[^ ]*\)$/\1/p' run/smtpd.conf)
-grep -q ':.*:' /proc/net/if_inet6 2>/dev/null || [ -s /proc/net/if_inet6 ] || sed -i '/^\[smtpd.listener mx6\]/,/^$/d' run/smtpd.conf
+mkdir -p "$dir/mail"
+cp contrib/smtpd-run.conf "$dir/smtpd.conf"
+grep -q '^0\{31\}1 ' /proc/net/if_inet6 2>/dev/null || sed -i '/^\[smtpd.listener mx6\]/,/^$/d' "$dir/smtpd.conf" # no ::1 here
+[ -z "$as" ] || chown -R nobody:nogroup "$dir"
+command -v curl >/dev/null || deps/packages.sh curl || true # for the first message only
+address=$(sed -n 's/^address = \(127[^ ]*\)$/\1/p' "$dir/smtpd.conf")
 cat <<TXT
 
 A first message, from another terminal:
   printf 'From: me@example.org\nSubject: first\n\nHello.\n' |
-    curl -s smtp://$address --mail-from me@example.org --mail-rcpt you@example.test --crlf --upload-file -
-It appears in $top/run/mail/example.test/you/new/
+    curl -sS smtp://$address --mail-from me@example.org --mail-rcpt you@example.test --crlf --upload-file -
+It appears in $dir/mail/example.test/you/new/
 Ctrl-C ends the server.
 
 TXT
 # shellcheck disable=SC2086
-exec $as ./smtpd -c "$top/run/smtpd.conf" -o "smtpd.delivery.maildir=$top/run/mail/%{domain}/%{user}"
+exec $as "$program" -c "$dir/smtpd.conf" -o "smtpd.delivery.maildir=$dir/mail/%{domain}/%{user}"

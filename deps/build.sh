@@ -1,66 +1,89 @@
 #!/bin/sh
-# Build musl, BearSSL, libcurl and inih from the archives in $1 into the prefix $2.
-# CROSS_COMPILE (aarch64-linux-gnu-) builds for another machine. What is built already is left alone.
+# build.sh ARCHIVES PREFIX [host]: build the libraries from the archives into the prefix.
+#
+# Without `host`: musl, and with it BearSSL, libcurl, jsmn and inih, for the program. CROSS_COMPILE (aarch64-linux-gnu-)
+# builds for another machine. With `host`: BearSSL and libcurl for this machine's C library with $CC, for tests.
+# What is built already, from the same archives by the same recipe, is left alone.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 archives=$(cd "$1" && pwd)
 mkdir -p "$2"
 prefix=$(cd "$2" && pwd)
+kind=${3:-target}
 src=$prefix/src
 cross=${CROSS_COMPILE:-}
-target=${cross%-}
-[ -n "$target" ] || target=$(gcc -dumpmachine)
 jobs=$(nproc)
-flags="-Os -g0 -ffunction-sections -fdata-sections"
-mkdir -p "$src"
+mkdir -p "$src" "$prefix/include" "$prefix/lib"
+exec 9>"$prefix/.lock"
+flock 9 # two makes at once: the second waits, and finds everything built
+unset MAKEFLAGS MFLAGS MAKELEVEL # the user's CFLAGS and CC are for the program, not for these
 
-step() { # step NAME ARCHIVE: unpack ARCHIVE, run NAME's function inside, once
-	[ -e "$prefix/.$1" ] && return 0
+if [ "$kind" = host ]; then
+	cross=
+	cc=${CC:-cc}
+	flags="-O1 -g"
+else
+	cc=$prefix/bin/musl-gcc
+	flags="-Os -g0 -ffunction-sections -fdata-sections"
+fi
+unset CC CFLAGS LDFLAGS CROSS_COMPILE
+target=$("${cross}gcc" -dumpmachine)
+recipe=$(cat "$0")
+
+step() { # step NAME ARCHIVE [FLAGS]: unpack, run NAME's function inside; once for each archive, recipe and all before it
+	set -- "$1" "$archives/$2" "${3:-}"
+	recipe=$(printf '%s\n' "$recipe" "$cc" "$target" "$3" | cat - "$2" | sha256sum)
+	[ "$(cat "$prefix/.$1" 2>/dev/null)" != "$recipe" ] || return 0
 	echo "  building $1"
-	rm -rf "${src:?}/$1" && mkdir "$src/$1"
-	tar -C "$src/$1" --strip-components=1 -xf "$archives"/$2
-	( cd "$src/$1" && "build_$1" ) >"$prefix/$1.log" 2>&1 || { tail -n 20 "$prefix/$1.log" >&2; echo "deps: $1 failed, see $prefix/$1.log" >&2; exit 1; }
-	: >"$prefix/.$1"
+	rm -rf "${src:?}/$1" "$prefix/.$1"
+	mkdir "$src/$1"
+	tar -C "$src/$1" --strip-components=1 -xf "$2"
+	# A subshell of its own, not the left of ||: there `set -e` would not hold, and a broken step would count as built.
+	set +e
+	( set -e; cd "$src/$1"; "build_$1" ) >"$prefix/$1.log" 2>&1
+	rc=$?
+	set -e
+	if [ $rc -ne 0 ]; then
+		tail -n 20 "$prefix/$1.log" >&2
+		echo "deps: $1 was not built, see $prefix/$1.log" >&2
+		exit 1
+	fi
+	echo "$recipe" >"$prefix/.$1"
 }
 
 build_musl() {
 	CC=${cross}gcc CFLAGS="$flags" CROSS_COMPILE=$cross ./configure --target="$target" --prefix="$prefix" --disable-shared --enable-wrapper=gcc
 	make -j"$jobs"
 	make install
-	# the kernel's own headers, which musl leaves to the system
+	# <linux/*.h> is the kernel's, which musl leaves to the system.
 	for d in linux asm-generic asm; do
-		for from in "/usr/$target/include/$d" "/usr/include/$target/$d" "/usr/include/$d"; do
-			[ -d "$from" ] || continue
-			cp -rL "$from" "$prefix/include/"
+		rm -rf "${prefix:?}/include/$d"
+		for from in "/usr/$target/include" "/usr/include/$target" ${cross:+/nowhere} /usr/include; do
+			[ "$from" != /nowhere ] || break # another machine's asm is no good
+			[ -d "$from/$d" ] || continue
+			cp -rL "$from/$d" "$prefix/include/"
 			break
 		done
+		[ -d "$prefix/include/$d" ] || { echo "no kernel headers <$d/*.h> for $target: linux-libc-dev is missing"; exit 1; }
 	done
 }
 
 build_bearssl() {
-	make -j"$jobs" lib CC="$prefix/bin/musl-gcc" LD="${cross}gcc" AR="${cross}ar" CFLAGS="-W -Wall $flags -fPIC" DLL=no TOOLS=no TESTS=no
+	make -j"$jobs" lib CC="$cc" AR="${cross}ar" CFLAGS="-W -Wall $flags" DLL=no TOOLS=no TESTS=no
 	cp inc/*.h "$prefix/include/"
 	cp build/libbearssl.a "$prefix/lib/"
 }
 
-build_inih() {
-	"$prefix/bin/musl-gcc" $flags $(cat "$here/inih.flags") -c ini.c -o ini.o
-	"${cross}ar" rcs "$prefix/lib/libinih.a" ini.o
-	cp ini.h "$prefix/include/"
-}
-
-build_jsmn() {
-	cp jsmn.h "$prefix/include/"
-}
-
+# HTTP and SMTP over BearSSL, names looked up in a thread (never in a poll loop), and nothing else.
 build_curl() {
-	./configure --host="$target" --prefix="$prefix" CC="$prefix/bin/musl-gcc" AR="${cross}ar" RANLIB="${cross}ranlib" CFLAGS="$flags" \
-		CPPFLAGS="-I$prefix/include" LDFLAGS="-L$prefix/lib -static" \
+	./configure --host="$target" --prefix="$prefix" CC="$cc" AR="${cross}ar" RANLIB="${cross}ranlib" CFLAGS="$flags" \
+		CPPFLAGS="-I$prefix/include" LDFLAGS="-L$prefix/lib" \
 		--with-bearssl="$prefix" --disable-shared --enable-static --enable-smtp --enable-http \
 		--disable-ftp --disable-file --disable-ldap --disable-ldaps --disable-rtsp --disable-dict --disable-telnet --disable-tftp \
 		--disable-pop3 --disable-imap --disable-smb --disable-gopher --disable-mqtt --disable-ipfs --disable-websockets \
 		--disable-manual --disable-docs --disable-libcurl-option --disable-verbose --disable-ntlm --disable-kerberos-auth \
 		--disable-negotiate-auth --disable-aws --disable-alt-svc --disable-hsts --disable-doh --disable-netrc --disable-cookies \
-		--disable-progress-meter --disable-tls-srp --enable-unix-sockets --disable-threaded-resolver \
+		--disable-progress-meter --disable-tls-srp --enable-unix-sockets --enable-threaded-resolver \
 		--without-zlib --without-brotli --without-zstd --without-libpsl --without-libidn2 --without-nghttp2 --without-libssh2 \
 		--without-librtmp --without-ca-bundle --without-ca-path --disable-dnsshuffle --disable-form-api
 	make -j"$jobs" -C lib
@@ -68,9 +91,24 @@ build_curl() {
 	make -C include install
 }
 
-here=$(cd "$(dirname "$0")" && pwd)
-step musl 'musl_*.tar.*'
-step bearssl 'bearssl_*.tar.*'
-step inih 'libinih_*.tar.*'
-step jsmn 'jsmn_*.tar.*'
-step curl 'curl_*.tar.*'
+build_jsmn() {
+	cp jsmn.h "$prefix/include/"
+}
+
+# shellcheck disable=SC2046,SC2086 # both are lists of flags
+build_inih() {
+	"$cc" $flags $(cat "$here/inih.flags") -c ini.c -o ini.o
+	"${cross}ar" rcs "$prefix/lib/libinih.a" ini.o
+	cp ini.h "$prefix/include/"
+}
+
+name() { # name PACKAGE: its archive, as SHA256SUMS calls it
+	sed -n "s/^[0-9a-f]*  \($1_.*\)/\1/p" "$here/SHA256SUMS"
+}
+
+[ "$kind" = host ] || step musl "$(name musl)"
+step bearssl "$(name bearssl)"
+step curl "$(name curl)"
+[ "$kind" != host ] || exit 0
+step jsmn "$(name jsmn)"
+step inih "$(name libinih)" "$(cat "$here/inih.flags")" # last: a change of its flags builds nothing else again

@@ -1,57 +1,107 @@
 #!/bin/sh
-# Bring the pinned source archives into the folder $1: from a folder of yours (DEPS_DIR), a mirror of yours (DEPS_MIRROR, an
-# address that ends before the file's name), or Debian's source packages. A wrong checksum is refused.
+# Bring the archives of SHA256SUMS into the folder $1. Each is looked for, in this order:
+#   there already; DEPS_DIR, a folder of yours; DEPS_MIRROR, an address of yours that has them by name; Debian's source packages.
+# What has not its checksum is refused, and nothing of it stays.
 set -eu
-dest=$1
-sums=$(cd "$(dirname "$0")" && pwd)/SHA256SUMS
-mkdir -p "$dest"
-dest=$(cd "$dest" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+sums=$here/SHA256SUMS
+mkdir -p "$1"
+dest=$(cd "$1" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
 
-good() { # good FILE: is it in dest with its checksum
-	[ -f "$dest/$1" ] || return 1
-	( cd "$dest" && grep -F "  $1" "$sums" | sha256sum --check --status ) && return 0
-	echo "deps: wrong checksum: $1 is not the archive that deps/SHA256SUMS names; remove it or bring the right one" >&2
-	rm -f "$dest/$1"
+die() {
+	echo "deps: $*" >&2
 	exit 1
 }
 
-# Debian's source packages, with lists of our own: nothing of the system's settings is read but where its mirror is.
-from_debian() {
-	d=$(mktemp -d)
-	mkdir -p "$d/etc" "$d/lists/partial"
-	# each of the system's sources, as a source of sources, for the two releases that have the archives
-	for f in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list.d/*.sources; do
-		[ -f "$f" ] || continue
-		grep -q 'Components:.*main' "$f" && grep -qi 'URIs:.*debian *$' "$f" || continue
-		uri=$(sed -n 's/^URIs: *//p' "$f" | head -n 1)
-		key=$(sed -n 's/^Signed-By: *//p' "$f" | head -n 1)
-		printf 'Types: deb-src\nURIs: %s\nSuites: bookworm trixie\nComponents: main\n' "$uri" >"$d/etc/src.sources"
-		[ -z "$key" ] || printf 'Signed-By: %s\n' "$key" >>"$d/etc/src.sources"
-		break
-	done
-	if [ ! -f "$d/etc/src.sources" ]; then
-		uri=$(sed -n 's/^deb  *\(\[[^]]*\]  *\)\{0,1\}\([^ ]*debian\/*\)  *[a-z-]* .*main.*/\2/p' /etc/apt/sources.list 2>/dev/null | head -n 1)
-		[ -n "$uri" ] || { echo "deps: no Debian source found; set DEPS_DIR or DEPS_MIRROR" >&2; exit 1; }
-		printf 'Types: deb-src\nURIs: %s\nSuites: bookworm trixie\nComponents: main\n' "$uri" >"$d/etc/src.sources"
+check() { # check PATH NAME SUM [WHERE]: WHERE it came from, when PATH says nothing
+	found=$(sha256sum <"$1")
+	[ "${found%% *}" = "$3" ] || die "wrong checksum: ${4:-$1}
+  is       ${found%% *}
+  must be  $3  (deps/SHA256SUMS, $2)
+  It was not used. Remove it, bring the right archive, and run make again."
+}
+
+# Copied under another name first: what is in the folder under its own name is whole and checked.
+take() { # take PATH NAME SUM [WHERE]
+	check "$@"
+	cp "$1" "$dest/.$2.part"
+	mv "$dest/.$2.part" "$dest/$2"
+}
+
+from_mirror() { # from_mirror NAME: into $work
+	"$here/packages.sh" curl ca-certificates >&2
+	curl -fsSL --retry 2 -o "$work/$1" "${DEPS_MIRROR%/}/$1" && return 0
+	rm -f "$work/$1"
+	echo "deps: DEPS_MIRROR has no $1; asking Debian's source packages" >&2
+	return 1
+}
+
+# The machine's own Debian source (the first with `main` whose address ends in /debian), as a source of sources for
+# the two releases that have the archives. Its address and key are taken as they are.
+debian_entry() {
+	set -- /etc/apt/sources.list.d/*.sources
+	[ ! -f "$1" ] || awk -v RS= '
+		{
+			uri = ""; key = ""; main = 0
+			n = split($0, line, "\n")
+			for (i = 1; i <= n; i++) {
+				if (line[i] ~ /^URIs:.*\/debian\/?[ \t]*$/) { uri = line[i]; sub(/[ \t]+$/, "", uri); sub(/.*[ \t]/, "", uri) }
+				if (line[i] ~ /^Signed-By:[ \t]*\//) key = line[i]
+				if (line[i] ~ /^Components:(.*[ \t])?main([ \t]|$)/) main = 1
+			}
+			if (uri != "" && main) {
+				print "Types: deb-src\nURIs: " uri "\nSuites: bookworm trixie\nComponents: main"
+				if (key != "") print key
+				exit
+			}
+		}' "$@"
+}
+
+debian_entry_one_line() {
+	cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | awk '
+		/^deb[ \t].*\/debian\/?[ \t].*[ \t]main([ \t]|$)/ {
+			key = $0
+			if (!sub(/.*signed-by=/, "", key)) key = ""
+			sub(/[] \t].*/, "", key)
+			sub(/^deb[ \t]+(\[[^]]*\][ \t]*)?/, "")
+			print "Types: deb-src\nURIs: " $1 "\nSuites: bookworm trixie\nComponents: main"
+			if (key != "") print "Signed-By: " key
+			exit
+		}'
+}
+
+# apt with lists, cache and sources of its own: the system's settings are neither written nor, but for the address, read.
+from_debian() { # all of them, into $work
+	command -v apt-get >/dev/null || die "no apt-get here: set DEPS_DIR to a folder with the archives of deps/SHA256SUMS, or DEPS_MIRROR"
+	mkdir -p "$work/etc" "$work/lists/partial" "$work/cache/archives/partial"
+	debian_entry >"$work/etc/src.sources"
+	[ -s "$work/etc/src.sources" ] || debian_entry_one_line >"$work/etc/src.sources"
+	[ -s "$work/etc/src.sources" ] ||
+		die "no Debian source is configured here: set DEPS_DIR to a folder with the archives of deps/SHA256SUMS, or DEPS_MIRROR"
+	set -- apt-get -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/etc" -o Dir::State::Lists="$work/lists" \
+		-o Dir::Cache="$work/cache" -o APT::Sandbox::User=
+	echo "  fetching the archives from Debian's source packages"
+	if ! ( cd "$work" && "$@" update && "$@" source --download-only --tar-only curl bearssl libinih jsmn musl ) >"$work/log" 2>&1; then
+		tail -n 10 "$work/log" >&2
+		die "the archives could not be fetched; without a network, set DEPS_DIR to a folder with those of deps/SHA256SUMS"
 	fi
-	apt="apt-get -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=$d/etc -o Dir::State::Lists=$d/lists -o APT::Sandbox::User=root"
-	$apt update >"$d/log" 2>&1 || { cat "$d/log" >&2; exit 1; }
-	( cd "$d" && $apt source --download-only --tar-only curl bearssl libinih jsmn musl >>"$d/log" 2>&1 ) ||
-		{ cat "$d/log" >&2; exit 1; }
-	cp "$d"/*.orig.tar.* "$dest/"
-	rm -rf "$d"
 }
 
 asked=
-while read -r _ file; do
-	good "$file" && continue
-	if [ -n "${DEPS_DIR:-}" ] && [ -f "$DEPS_DIR/$file" ]; then
-		cp "$DEPS_DIR/$file" "$dest/$file"
-	elif [ -n "${DEPS_MIRROR:-}" ]; then
-		curl -fsSL -o "$dest/$file" "$DEPS_MIRROR$file" || { echo "deps: cannot fetch $file from DEPS_MIRROR" >&2; exit 1; }
-	elif [ -z "$asked" ]; then
-		from_debian
+while read -r sum file; do
+	if [ -f "$dest/$file" ]; then
+		check "$dest/$file" "$file" "$sum"
+	elif [ -n "${DEPS_DIR:-}" ] && [ -f "$DEPS_DIR/$file" ]; then
+		take "$DEPS_DIR/$file" "$file" "$sum"
+	elif [ -n "${DEPS_MIRROR:-}" ] && from_mirror "$file"; then
+		take "$work/$file" "$file" "$sum" "${DEPS_MIRROR%/}/$file"
+	else
+		[ -n "$asked" ] || from_debian
 		asked=yes
+		[ -f "$work/$file" ] || die "Debian's source packages have no $file: set DEPS_DIR to a folder that has it"
+		take "$work/$file" "$file" "$sum" "$file of Debian's source packages"
 	fi
-	good "$file" || { echo "deps: $file is missing" >&2; exit 1; }
 done <"$sums"

@@ -1,59 +1,89 @@
 #!/bin/sh
-# Everything that is tested. Ends with "N passed, N failed".
+# Everything that is tested: unit tests and the fuzz corpora with sanitizers, then the program from outside (SMTPD: another
+# build of it). Each part says how long it took; the last line is "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
-deps/packages.sh libcmocka-dev clang libclang-rt-14-dev python3-pytest swaks curl msmtp mandoc postfix || exit 1
+mkdir -p build
 
-part() { # part NAME PASSED FAILED SECONDS
-	echo "== $1: $2 passed, $3 failed ($4 s)"
+part() { # part NAME PASSED FAILED START
+	echo "== $1: $2 passed, $3 failed ($(($(date +%s) - $4)) s)"
 	passed=$((passed + $2)) failed=$((failed + $3))
 }
 
-start=$(date +%s)
-make -s -j2 unit replay >build/test-build.log 2>&1 || { cat build/test-build.log; echo "0 passed, 1 failed"; exit 1; }
-part build 1 0 $(($(date +%s) - start))
+finish() {
+	echo "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ]
+	exit
+}
 
-for t in build/unit/test_*; do
-	case $t in *.d) continue ;; esac
+number() { # number PATTERN: the last number in front of PATTERN on standard input, or 0
+	n=$(sed -n "s/^\(.*[^0-9]\)\{0,1\}\([0-9][0-9]*\) $1.*/\2/p" | tail -n 1)
+	echo "${n:-0}"
+}
+
+start=$(date +%s)
+if deps/packages.sh gcc libc6-dev libcmocka-dev clang libclang-rt-14-dev python3-pytest swaks curl msmtp mandoc postfix; then
+	part packages 1 0 "$start"
+else
+	part packages 0 1 "$start"
+	finish
+fi
+
+start=$(date +%s)
+if make -s -j"$(nproc)" unit replay >build/test-build.log 2>&1; then
+	part build 1 0 "$start"
+else
+	cat build/test-build.log
+	part build 0 1 "$start"
+	finish
+fi
+
+for source in test/unit/test_*.c; do
+	[ -e "$source" ] || { echo "== unit tests skipped: there are none"; continue; }
+	name=$(basename "$source" .c)
 	start=$(date +%s)
-	out=$(timeout 120 "$t" 2>&1)
+	timeout 120 "build/unit/$name" >"build/unit/$name.log" 2>&1
 	rc=$?
-	ok=$(printf '%s\n' "$out" | sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' | tail -n 1)
-	bad=$(printf '%s\n' "$out" | sed -n 's/^\[  FAILED  \] .*: \([0-9]*\) test.*/\1/p; s/^ *\([0-9]*\) FAILED TEST.*/\1/p' | tail -n 1)
-	[ $rc -eq 0 ] && bad=0
+	ok=$(grep '^\[  PASSED  \]' "build/unit/$name.log" | number 'test(s)')
+	bad=$(grep '^\[  FAILED  \]' "build/unit/$name.log" | number 'test(s)')
+	grep '^\[  SKIPPED \] [a-z]' "build/unit/$name.log"
 	if [ $rc -ne 0 ]; then
-		printf '%s\n' "$out" | tail -n 60
-		[ "${bad:-0}" -gt 0 ] || bad=1
+		tail -n 60 "build/unit/$name.log"
+		echo "$name: exit status $rc"
+		[ "$bad" -gt 0 ] || bad=1 # a sanitizer, a signal, the timeout
+	elif [ $((ok + bad)) -eq 0 ]; then
+		echo "$name: it ran no test"
+		bad=1
 	fi
-	part "$(basename "$t")" "${ok:-0}" "${bad:-0}" $(($(date +%s) - start))
+	part "$name" "$ok" "$bad" "$start"
 done
 
-for t in build/replay/fuzz_*; do
-	case $t in *.d) continue ;; esac
-	[ -x "$t" ] || continue
-	name=$(basename "$t")
+for source in test/fuzz/fuzz_*.c; do
+	[ -e "$source" ] || { echo "== replay skipped: there is no fuzz target"; continue; }
+	name=$(basename "$source" .c)
+	corpus=test/fuzz/corpus/${name#fuzz_}
+	[ -d "$corpus" ] || { echo "== $name skipped: $corpus does not exist"; continue; }
 	start=$(date +%s)
-	if out=$(timeout 120 "$t" "test/fuzz/corpus/${name#fuzz_}" 2>&1); then
-		part "$name (replay)" 1 0 $(($(date +%s) - start))
+	if timeout 120 "build/replay/$name" "$corpus" >"build/replay/$name.log" 2>&1; then
+		part "$name (replay)" 1 0 "$start"
 	else
-		printf '%s\n' "$out" | tail -n 40
-		part "$name (replay)" 0 1 $(($(date +%s) - start))
+		tail -n 60 "build/replay/$name.log"
+		part "$name (replay)" 0 1 "$start"
 	fi
 done
 
 start=$(date +%s)
-out=build/pytest.log
-PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider test/smtp >$out 2>&1
+SMTPD=${SMTPD:-$(pwd)/smtpd}
+export SMTPD PYTHONDONTWRITEBYTECODE=1
+timeout 900 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --durations=3 test/smtp >build/pytest.log 2>&1
 rc=$?
-line=$(tail -n 1 $out)
-ok=$(printf '%s' "$line" | sed -n 's/.*[^0-9]*\b\([0-9][0-9]*\) passed.*/\1/p')
-bad=$(printf '%s' "$line" | sed -n 's/.*\b\([0-9][0-9]*\) failed.*/\1/p')
-errors=$(printf '%s' "$line" | sed -n 's/.*\b\([0-9][0-9]*\) error.*/\1/p')
-grep '^SKIPPED' $out
-[ $rc -eq 0 ] || tail -n 80 $out
-[ $rc -eq 0 ] || [ "${bad:-0}${errors:-0}" != 00 ] || bad=1
-part pytest "${ok:-0}" $((${bad:-0} + ${errors:-0})) $(($(date +%s) - start))
-
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+ok=$(tail -n 1 build/pytest.log | number passed)
+bad=$(($(tail -n 1 build/pytest.log | number failed) + $(tail -n 1 build/pytest.log | number error)))
+grep '^SKIPPED' build/pytest.log
+if [ $rc -ne 0 ]; then
+	tail -n 80 build/pytest.log
+	[ "$bad" -gt 0 ] || bad=1 # the timeout, no test at all, a file that does not import
+fi
+part "pytest ($SMTPD)" "$ok" "$bad" "$start"
+finish

@@ -265,6 +265,8 @@ class Server:
 		self.lines = []
 		self.logs = []
 		self.new_line = threading.Condition()
+		self.reading = threading.Event()	# cleared, nobody reads the server's log
+		self.reading.set()
 		self.addresses = {}
 		self.write_config()
 		os.makedirs(self.mail, exist_ok=True)
@@ -291,6 +293,7 @@ class Server:
 
 	def read(self, pipe):
 		for line in pipe:
+			self.reading.wait()
 			text = line.decode("utf-8", "backslashreplace").rstrip("\n")
 			with self.new_line:
 				self.lines.append(text)

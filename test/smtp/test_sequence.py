@@ -51,6 +51,21 @@ def test_who_speaks_before_the_banner_is_closed(place):	# case 3.1
 	server.stop()
 
 
+def test_replies_never_reach_another_client(start):	# I1
+	"""The first client is gone when its reply is written, in the same turn in which the second is served."""
+	server = start()
+	server.ready()
+	front = server.fronts()[0]
+	first, second = server.connect(hello=HELLO), server.connect(hello=HELLO)
+	harness.os.kill(front, harness.signal.SIGSTOP)
+	first.send(b"VRFY bob\r\n")
+	first.reset()
+	second.send(b"NOOP\r\n")
+	harness.os.kill(front, harness.signal.SIGCONT)
+	assert second.reply().pair == OK
+	assert second.cmd(b"NOOP\r\n") == OK
+
+
 def test_ehlo_ends_a_group(server):	# case 3.2
 	smtp = server.connect()
 	smtp.send(HELLO + b"MAIL FROM:<a@x.test>\r\n")
