@@ -59,6 +59,7 @@ struct agent {
 	const struct config *config;
 	struct loop	 loop;
 	struct loop_slot control;
+	struct children	*children;
 	struct deliver	*deliver;
 	struct front	 fronts[FRONTS_MAX];
 	size_t		 fronts_n;
@@ -631,7 +632,8 @@ agent_run(const struct agent_args *args)
 	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS) == -1 ||
 	    loop_add(&a->loop, &a->control, args->control_fd, POLLIN, control_ready, a) == -1)
 		fatal("agent", "cannot start: %s", strerror(errno));
-	a->deliver = deliver_new(&a->loop, c);
+	a->children = children_new(&a->loop, c->max_deliveries + DELIVER_CHECKS_MAX);
+	a->deliver = a->children == NULL ? NULL : deliver_new(&a->loop, c, a->children);
 	if (a->deliver == NULL)
 		fatal("agent", "cannot prepare deliveries: %s", strerror(errno));
 	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
@@ -639,7 +641,9 @@ agent_run(const struct agent_args *args)
 	while (!a->loop.stop && !(a->draining && a->fronts_n == 0 && deliver_pending(a->deliver) == 0))
 		if (loop_turn(&a->loop, a->draining ? 1000 : -1) == -1)
 			fatal("agent", "poll: %s", strerror(errno));
+	children_end(a->children);
 	deliver_free(a->deliver);
+	children_free(a->children);
 	loop_clear(&a->loop);
 	return 0;
 }

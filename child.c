@@ -51,6 +51,7 @@ struct children {
 	struct loop_slot slot;
 	int		 signal_fd;		/* owned */
 	size_t		 running, max;
+	bool		 ended;
 	struct child	 table[];
 };
 
@@ -329,12 +330,9 @@ children_new(struct loop *l, size_t max)
 }
 
 void
-children_free(struct children *t)
+children_end(struct children *t)
 {
-	sigset_t set;
-
-	if (t == NULL)
-		return;
+	t->ended = true;
 	for (size_t i = 0; i < t->max; i++) {
 		struct child *c = &t->table[i];
 
@@ -353,6 +351,16 @@ children_free(struct children *t)
 		if (t->table[i].pid != 0)
 			finish(&t->table[i], SIGKILL);
 	reap(t);
+}
+
+void
+children_free(struct children *t)
+{
+	sigset_t set;
+
+	if (t == NULL)
+		return;
+	children_end(t);
 	loop_remove(&t->slot);
 	close(t->signal_fd);
 	sigemptyset(&set);
@@ -375,11 +383,11 @@ child_start(struct children *t, char *const *argv, char *const *env, int in_fd, 
 	int out[2] = { -1, -1 }, status[2] = { -1, -1 }, error;
 	pid_t pid;
 
-	for (size_t i = 0; i < t->max && c == NULL; i++)
+	for (size_t i = 0; i < t->max && c == NULL && !t->ended; i++)
 		if (t->table[i].pid == 0)
 			c = &t->table[i];
 	if (c == NULL) {
-		errno = EAGAIN;
+		errno = t->ended ? ECANCELED : EAGAIN;
 		return NULL;
 	}
 	if (pipe2(out, O_CLOEXEC) == -1 || pipe2(status, O_CLOEXEC) == -1 ||

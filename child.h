@@ -36,7 +36,9 @@ struct children;
 
 /* max: how many may run at once; the loop is borrowed until children_free(). SIGCHLD belongs to it from now on. */
 struct children	*children_new(struct loop *l, size_t max);
-/* Kills what still runs (TERM, then KILL) and reaps it. */
+/* Kills what still runs (TERM, then KILL) and reaps it, done being called of each; nothing can be started any more (ECANCELED). */
+void		 children_end(struct children *c);
+/* Ends them and the table. */
 void		 children_free(struct children *c);
 size_t		 children_running(const struct children *c);
 

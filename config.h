@@ -17,16 +17,31 @@
 #define CONFIG_NAME_MAX 32	/* the NAME of [smtpd.listener NAME]: letters, digits, - and _ */
 #define CONFIG_LISTENERS_MAX 16
 #define CONFIG_WORKERS_MAX 16
+#define CONFIG_ISSUERS_MAX 8
 #define CONFIG_FILE_MAX (1024 * 1024)
 
 enum listener_mode { MODE_SMTP, MODE_SUBMISSION, MODE_SMTPS, MODE_ALT, MODE__MAX };
 enum bare_newline { NEWLINE_REJECT, NEWLINE_NORMALIZE, NEWLINE__MAX };
 enum rcpt_rejection { REJECT_AT_RCPT, REJECT_AT_DATA, REJECT__MAX };
+enum listener_auth { AUTH_BY_MODE, AUTH_OFF, AUTH_OPTIONAL, AUTH_REQUIRED, AUTH__MAX };
+enum sender_check { SENDER_EXACT, SENDER_DOMAIN, SENDER_OFF, SENDER__MAX };
+enum tls_min { TLS_MIN_1_0, TLS_MIN_1_1, TLS_MIN_1_2, TLS_MIN_1_3, TLS_MIN__MAX };
 
 /* A list of words: a command split as a POSIX shell splits it, or the items of a comma list. */
 struct words {
 	char	**v;		/* owned; v[n] is NULL */
 	size_t	  n;
+};
+
+/* CIDR networks; an IPv4 network is in its IPv4-mapped form, ::ffff:192.0.2.0/120. */
+struct network {
+	uint8_t		ip[16];
+	unsigned	bits;
+};
+
+struct networks {
+	struct network	*v;	/* owned */
+	size_t		 n;
 };
 
 struct listener {
@@ -35,6 +50,24 @@ struct listener {
 	enum listener_mode	 mode;
 	unsigned		 workers;
 	enum bare_newline	 bare_newline;
+	enum listener_auth	 auth;		/* never AUTH_BY_MODE once loaded */
+	bool			 require_tls;	/* before AUTH and MAIL, of clients that are not on loopback */
+	struct networks		 trusted_networks;	/* clients from here relay without AUTH */
+};
+
+/* [smtpd.auth.oauth] or [smtpd.auth.oauth NAME]: whose tokens are taken. */
+struct issuer {
+	char		 name[CONFIG_NAME_MAX + 1];	/* "": the section without a name */
+	char		*issuer;		/* equal to the claim iss */
+	char		*jwks_url;		/* "": found by OpenID discovery from issuer, unless there is a jwks_file */
+	char		*jwks_file;		/* "": none */
+	char		*ca_file;		/* of jwks_url and discovery; "": the system's bundle */
+	struct words	 audience;		/* one of these is in the claim aud */
+	char		*username_claim;	/* "email", "realm.user": a dotted path */
+	char		*required_scope;	/* "": none */
+	struct words	 allowed_domains;	/* n == 0: any domain */
+	int64_t		 jwks_refresh_ms;
+	int64_t		 leeway_ms;
 };
 
 /* "%{name}" in a template, one row each; a template's words are checked when the config is read. */
@@ -46,6 +79,10 @@ extern const char *const expansion_names[X__MAX];	/* "sender", ... */
 struct config {
 	char		*hostname;		/* [server]; default: the machine's name */
 
+	struct words	 cert_files, key_files;	/* [server.tls]; pairs, in order */
+	enum tls_min	 tls_min_version;
+	bool		 self_signed;		/* make a certificate when there is none */
+
 	enum log_level	 log_level;		/* [smtpd] */
 	enum log_format	 log_format;
 	bool		 log_transactions;
@@ -53,6 +90,8 @@ struct config {
 	char		*spool_dir;		/* "": messages in flight stay in memory */
 	struct words	 domains;		/* as smtp_domain() writes them */
 	enum rcpt_rejection recipient_rejection;
+	enum sender_check sender_check;
+	char		*senders_file;		/* "": none. "user address address ...", # comments */
 
 	struct words	 command;		/* [smtpd.delivery]; exactly one of command and maildir, the other has n == 0 / "" */
 	char		*maildir;		/* a path with %{domain} and %{user} */
@@ -62,16 +101,30 @@ struct config {
 	char		*recipients_file;	/* "": none. One address or @domain a line, # comments */
 	struct words	 recipient_command;	/* n == 0: none */
 
+	struct words	 relay_command;		/* [smtpd.relay] command: mail to domains that are not ours; n == 0: none */
+	bool		 relay_per_recipient;	/* derived, as per_recipient */
+
+	char		*passwd_file;		/* [smtpd.auth]; "": none. user:hash */
+	struct words	 auth_command;		/* command: checkpassword; n == 0: none */
+	struct issuer	 issuers[CONFIG_ISSUERS_MAX];
+	size_t		 issuers_n;
+
 	uint64_t	 max_message_size;	/* [smtpd.limits], octets */
 	unsigned	 max_recipients;
 	unsigned	 max_connections;
 	unsigned	 max_errors;		/* error replies before 421 (case 3.16), default 20 */
 	unsigned	 max_deliveries;	/* commands at work at once, default 20 */
+	unsigned	 max_auth_failures;	/* of one connection before 421, default 3 */
+	unsigned	 max_auths;		/* password checks at work at once, default 4 */
+	unsigned	 auth_failures_per_ip;	/* in five minutes, then 421 for fifteen; default 20; 0: off */
+	uint64_t	 max_header_size;	/* octets of a message's header block, default 256k */
 	uint64_t	 max_spool_memory;
 
 	int64_t		 connection_ms;		/* [smtpd.timeouts]: idle between commands */
 	int64_t		 command_ms;		/* a whole command line, and no progress inside DATA or BDAT */
 	int64_t		 delivery_ms;
+	int64_t		 handshake_ms;		/* of TLS, default 1m */
+	int64_t		 auth_ms;		/* of one credential check, default 30s */
 	int64_t		 shutdown_ms;
 
 	struct listener	 listeners[CONFIG_LISTENERS_MAX];

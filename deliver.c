@@ -17,7 +17,6 @@
 #include "maildir.h"
 #include "recipients.h"
 
-#define CHECKS_MAX 20			/* recipient_commands at once */
 #define CHECK_MS 30000			/* of recipient_command, when the delivery timeout is not shorter */
 #define VECTOR_MAX (512 * 1024)		/* octets of an argument vector or environment */
 #define PATH_ENV "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -49,7 +48,7 @@ struct pool {
 struct deliver {
 	struct loop	*loop;
 	const struct config *config;
-	struct children	*children;
+	struct children	*children;	/* borrowed until deliver_free() */
 	struct child_user user;		/* of commands */
 	struct maildir	*maildir;	/* NULL: the agent is command */
 	struct pool	 deliveries, checks;
@@ -611,7 +610,7 @@ find_users(const struct config *c, struct child_user *command, struct child_user
 }
 
 struct deliver *
-deliver_new(struct loop *l, const struct config *config)
+deliver_new(struct loop *l, const struct config *config, struct children *children)
 {
 	struct deliver *d = calloc(1, sizeof(*d));
 	struct child_user writer;
@@ -622,12 +621,11 @@ deliver_new(struct loop *l, const struct config *config)
 		return NULL;
 	d->loop = l;
 	d->config = config;
+	d->children = children;
 	if (find_users(config, &d->user, &writer) == -1)
 		goto fail;
-	d->children = children_new(l, config->max_deliveries + CHECKS_MAX);
-	if (d->children == NULL ||
-	    pool_init(&d->deliveries, d, &config->command, config->max_deliveries, config->delivery_ms) == -1 ||
-	    pool_init(&d->checks, d, &config->recipient_command, CHECKS_MAX, check_ms) == -1)
+	if (pool_init(&d->deliveries, d, &config->command, config->max_deliveries, config->delivery_ms) == -1 ||
+	    pool_init(&d->checks, d, &config->recipient_command, DELIVER_CHECKS_MAX, check_ms) == -1)
 		goto fail;
 	if (config->command.n == 0 && (d->maildir = maildir_new(l, config, &writer)) == NULL)
 		goto fail;
@@ -650,7 +648,6 @@ deliver_free(struct deliver *d)
 	d->maildir = NULL;
 	pool_clear(&d->deliveries);
 	pool_clear(&d->checks);
-	children_free(d->children);
 	recipients_free(d->recipients);
 	free(d);
 }

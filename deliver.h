@@ -6,8 +6,10 @@
 #ifndef DELIVER_H
 #define DELIVER_H
 
-#include "loop.h"
+#include "child.h"
 #include "message.h"
+
+#define DELIVER_CHECKS_MAX 20	/* recipient_commands at once */
 
 struct deliver;		/* what the agent has one of */
 
@@ -15,11 +17,12 @@ struct deliver;		/* what the agent has one of */
 typedef void deliver_done(void *arg, const struct verdict *v, const char *detail);
 
 /*
- * Make ready what config asks for: the table of children, and the Maildir writers, which are forked here and drop to
- * delivery_user. The loop and config are borrowed until deliver_free(). NULL with errno.
+ * Make ready what config asks for: the Maildir writers are forked here and drop to delivery_user. The loop, config and the
+ * table of children, with room for max_deliveries and DELIVER_CHECKS_MAX of them, are borrowed until deliver_free(). NULL with
+ * errno.
  */
-struct deliver	*deliver_new(struct loop *l, const struct config *config);
-/* Ends the writers and whatever command still runs. */
+struct deliver	*deliver_new(struct loop *l, const struct config *config, struct children *children);
+/* Ends the writers, after children_end(). */
 void		 deliver_free(struct deliver *d);
 
 /*

@@ -25,6 +25,7 @@
 static struct loop loop;
 static size_t loop_own;	/* slots that the loop has of itself */
 static struct config config;
+static struct children *children;
 static struct deliver *d;
 static const struct listener listener = { .name = "mx" };
 static char folder[64], template[256];
@@ -149,7 +150,9 @@ config_reset(void)
 static void
 start(void)
 {
-	d = deliver_new(&loop, &config);
+	children = children_new(&loop, config.max_deliveries + DELIVER_CHECKS_MAX);
+	assert_non_null(children);
+	d = deliver_new(&loop, &config, children);
 	assert_non_null(d);
 }
 
@@ -175,7 +178,11 @@ start_command(const char *script, const char *const *more)
 static void
 stop(void)
 {
+	if (children != NULL)
+		children_end(children);
 	deliver_free(d);
+	children_free(children);
+	children = NULL;
 	d = NULL;
 }
 
@@ -973,7 +980,7 @@ an_unknown_user_is_an_error(void **state)
 		skip();
 	config.delivery_user = STR("no-such-user");
 	config.maildir = STR("/nowhere/%{user}");
-	assert_null(deliver_new(&loop, &config));
+	assert_null(deliver_new(&loop, &config, NULL));
 }
 
 static void

@@ -1,0 +1,43 @@
+/*
+ * header.h - a message's header block: its fields, and the address of From. No I/O, no allocation.
+ *
+ * RFC 5322 2.2, 3.4, 4.5 (obsolete forms are read where a reader of mail would take them for the field); 2047; 6532 (UTF-8).
+ */
+#ifndef HEADER_H
+#define HEADER_H
+
+#include "smtp.h"
+
+#define HEADER_FIELDS_MAX 1000	/* case 9.7 */
+
+struct header_field {
+	struct span	name;	/* without white space before the colon */
+	struct span	value;	/* folded as it came, without the last LF */
+};
+
+/*
+ * The next field of *rest (lines end in LF), which is left after it; false at the empty line, at the end, and at a line that is no
+ * field: then *rest begins there.
+ */
+bool		header_next(struct span *rest, struct header_field *f);
+/* The length of the header block at the start of a message: up to the empty line or the first line that is no field. */
+size_t		header_len(struct span message);
+
+enum header_from {
+	FROM_OK,
+	FROM_ABSENT,
+	FROM_TWICE,	/* more than one field */
+	FROM_SEVERAL,	/* more than one address, or a group */
+	FROM_SYNTAX,
+	FROM_TOO_MANY,	/* more than HEADER_FIELDS_MAX fields */
+};
+
+/*
+ * The one address of the one From field of a header block, in the form that envelopes have. Whatever a reader could see
+ * differently is not FROM_OK. utf8: UTF-8 in addresses is allowed.
+ */
+enum header_from header_from(struct span block, bool utf8, struct mailbox *m);
+/* A constant for the log and the reply. */
+const char	*header_from_text(enum header_from r);
+
+#endif
