@@ -68,15 +68,13 @@ $(B)/release/%.o: %.c $(B)/.deps
 
 # ---- for tests ----
 
-build/host/include/ini.h: $(B)/.deps
+# BearSSL and libcurl for this machine's C library, without sanitizers.
+HOST_LIBS = build/host/lib/libcurl.a build/host/lib/libbearssl.a -lpthread
+build/host/include/ini.h: $(B)/.deps build/host/.libs
 	@mkdir -p $(@D)
 	cp $(DEPS)/src/inih/ini.h $(DEPS)/src/jsmn/jsmn.h $(@D)
 	@touch $@
 
-# BearSSL and libcurl for this machine's C library, for whatever test names $(HOST_LIBS) among what it needs.
-HOST_LIBS = build/host/lib/libcurl.a build/host/lib/libbearssl.a
-host-libs: build/host/.libs
-$(HOST_LIBS): build/host/.libs
 build/host/.libs: build/.archives deps/build.sh
 	CC='$(CC)' deps/build.sh build/archives build/host host
 	@touch $@
@@ -94,24 +92,24 @@ build/plain/%.o: %.c build/host/include/ini.h
 	$(CC) $(TEST_FLAGS) -MMD -MP -c -o $@ $<
 
 build/asan/smtpd: $(ASAN) build/asan/ini.o
-	$(CC) $(SANITIZE) -o $@ $^
+	$(CC) $(SANITIZE) -o $@ $^ $(HOST_LIBS)
 
 # A test links with every module: which it needs is the linker's matter.
 build/unit/%: test/unit/%.c $(MODULES:%=build/asan/%)
 	@mkdir -p $(@D)
-	$(CC) $(TEST_FLAGS) $(SANITIZE) -Wno-unused-parameter -MMD -MP -o $@ $< $(filter %.o,$^) -lcmocka
+	$(CC) $(TEST_FLAGS) $(SANITIZE) -Wno-unused-parameter -MMD -MP -o $@ $< $(filter %.o,$^) $(HOST_LIBS) -lcmocka
 
 build/valgrind/%: test/unit/%.c $(MODULES:%=build/plain/%)
 	@mkdir -p $(@D)
-	$(CC) $(TEST_FLAGS) -Wno-unused-parameter -MMD -MP -o $@ $< $(filter %.o,$^) -lcmocka
+	$(CC) $(TEST_FLAGS) -Wno-unused-parameter -MMD -MP -o $@ $< $(filter %.o,$^) $(HOST_LIBS) -lcmocka
 
 build/replay/%: test/fuzz/%.c test/fuzz/main.c $(MODULES:%=build/asan/%)
 	@mkdir -p $(@D)
-	$(CC) $(TEST_FLAGS) $(SANITIZE) -MMD -MP -o $@ $< test/fuzz/main.c $(filter %.o,$^)
+	$(CC) $(TEST_FLAGS) $(SANITIZE) -MMD -MP -o $@ $< test/fuzz/main.c $(filter %.o,$^) $(HOST_LIBS)
 
 build/fuzz/%: test/fuzz/%.c $(MODULES:%.o=build/fuzz/o/%.o)
 	@mkdir -p $(@D)
-	clang $(TEST_FLAGS) $(SANITIZE) -fsanitize=fuzzer -MMD -MP -o $@ $< $(filter %.o,$^)
+	clang $(TEST_FLAGS) $(SANITIZE) -fsanitize=fuzzer -MMD -MP -o $@ $< $(filter %.o,$^) $(HOST_LIBS)
 
 build/fuzz/o/ini.o: build/host/include/ini.h deps/inih.flags
 	@mkdir -p $(@D)
@@ -179,7 +177,7 @@ help:
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all host-libs unit replay asan fuzz fuzz-short valgrind test check run lint bench bench-quick install clean distclean help
+.PHONY: all unit replay asan fuzz fuzz-short valgrind test check run lint bench bench-quick install clean distclean help
 
 -include $(RELEASE:.o=.d) $(ASAN:.o=.d) $(PLAIN:.o=.d) $(UNIT:=.d) $(UNIT_PLAIN:=.d) $(REPLAY:=.d) $(FUZZ:=.d)
 -include $(MODULES:%.o=build/fuzz/o/%.d)
