@@ -176,7 +176,7 @@ help:
 	@echo "clean distclean   remove what was built; the libraries and archives as well"
 
 .DELETE_ON_ERROR:
-.SECONDARY:
+.PRECIOUS: build/asan/%.o build/plain/%.o build/fuzz/o/%.o
 .PHONY: all unit replay asan fuzz fuzz-short valgrind test check run lint bench bench-quick install clean distclean help
 
 -include $(RELEASE:.o=.d) $(ASAN:.o=.d) $(PLAIN:.o=.d) $(UNIT:=.d) $(UNIT_PLAIN:=.d) $(REPLAY:=.d) $(FUZZ:=.d)
