@@ -5,574 +5,23 @@
  * ends at a NUL, skips what follows a "]" and reports only the first line that it cannot read. It gets our sections only, and
  * of those only lines that are whole. Every error of a configuration is reported, not the first alone.
  */
-#include "config.h"
+#include "config_check.h"
 
 #define INI_HANDLER_LINENO 1	/* as the library is built; the handler's type depends on it */
 #include <ini.h>
 
-#include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define TEXT_LINE_MAX 8000	/* octets of a line; inih has room for 8190 */
-#define VALUE_MAX 7000		/* octets of a value as config_print() writes it: a line of TEXT_LINE_MAX with its key and origin */
-#define MEANT_MAX 64		/* octets of a name that may be a slip: what text_distance() compares */
-#define WORDS_MAX 256		/* of a command */
-#define PROCESSES_SPARE 8	/* master, agent, Maildir writers, and a reload's */
-
-const char *const expansion_names[X__MAX] = {
-	[X_SENDER] = "sender", [X_RECIPIENT] = "recipient", [X_RECIPIENTS] = "recipients", [X_USER] = "user",
-	[X_DOMAIN] = "domain", [X_AUTH_USER] = "auth_user", [X_CLIENT_ADDRESS] = "client_address", [X_ID] = "id",
-};
-
-/* One row of the table. */
-struct key {
-	const char		*section, *name;
-	const struct type	*type;
-	size_t			 offset;	/* of the field in struct config, or in struct listener where section is LISTENER */
-	const char		*dflt;
-	uint64_t		 lo, hi;	/* of numbers, octets, milliseconds */
-	const char *const	*choices;	/* of an enumeration; NULL ends them */
-	const char		*sample;	/* the sample file's value; NULL: the default, commented out; "#...": this, commented out */
-	const char		*help;
-};
-
-struct type {
-	/* false with *why: what is wrong with s and what to write; then the field is as it was. */
-	bool	(*parse)(const struct key *k, struct span s, void *field, struct buf *why);
-	void	(*print)(const struct key *k, const void *field, struct buf *out);
-	void	(*clear)(void *field);	/* NULL: nothing to free */
-};
-
-enum from { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
 
 struct origin {
 	enum from	from;
 	unsigned	line;
 	bool		bad;	/* reported already, so what depends on it is not checked */
 };
-
-#define ARG(s) (int)((s).len < 100 ? (s).len : 100), (s).p	/* "%.*s": the offending text */
-
-/* Words */
-
-void
-words_free(struct words *w)
-{
-	free(w->v);
-	*w = (struct words){ NULL, 0 };
-}
-
-/* One block: the vector, then text, n strings each with its NUL. */
-static int
-words_set(struct words *w, struct span text, size_t n)
-{
-	char **v = malloc((n + 1) * sizeof(*v) + text.len);
-	char *p;
-
-	if (v == NULL)
-		return -1;
-	p = (char *)(v + n + 1);
-	if (text.p != NULL)
-		memcpy(p, text.p, text.len);
-	for (size_t i = 0; i < n; i++) {
-		v[i] = p;
-		p += strlen(p) + 1;
-	}
-	v[n] = NULL;
-	*w = (struct words){ v, n };
-	return 0;
-}
-
-static bool
-is_blank(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n';
-}
-
-/* The octets of one word of *s to out; false with *why. POSIX Shell Command Language 2.2. */
-static bool
-word_unquote(struct span *s, struct buf *out, const char **why)
-{
-	char quote = '\0';
-
-	for (; s->len > 0 && (quote != '\0' || !is_blank(*s->p)); s->p++, s->len--) {
-		char c = *s->p;
-
-		if (quote == '\0' && (c == '\'' || c == '"')) {
-			quote = c;
-		} else if (c == quote && quote != '\0') {
-			quote = '\0';
-		} else if (c == '\\' && quote != '\'') {
-			if (s->len == 1) {
-				*why = "ends in a backslash; write \\\\ for a backslash, or drop it";
-				return false;
-			}
-			if (quote == '"' && memchr("$`\"\\\n", s->p[1], 5) == NULL) {
-				buf_add_char(out, c);
-				continue;
-			}
-			s->p++;
-			s->len--;
-			if (*s->p != '\n')
-				buf_add_char(out, *s->p);
-		} else {
-			buf_add_char(out, c);
-		}
-	}
-	if (quote != '\0')
-		*why = quote == '"' ? "has a \" that is not closed (a ; after a blank begins a comment, also in quotes: write \\;)" :
-		    "has a ' that is not closed (a ; after a blank begins a comment, also in quotes: write \\;)";
-	return quote == '\0';
-}
-
-int
-words_split(struct words *w, struct span s, const char **why)
-{
-	struct buf text;
-	size_t n = 0;
-	int ret = -1;
-
-	*w = (struct words){ NULL, 0 };
-	if (s.len > 0 && memchr(s.p, '\0', s.len) != NULL) {
-		*why = "holds a NUL octet";
-		return -1;
-	}
-	buf_init(&text, s.len + 1);	/* no word is longer than its source, and a blank's place is the NUL's */
-	for (;;) {
-		while (s.len > 0 && is_blank(*s.p)) {
-			s.p++;
-			s.len--;
-		}
-		if (s.len == 0)
-			break;
-		if (n++ == WORDS_MAX) {
-			*why = "has more than 256 words";
-			goto end;
-		}
-		if (!word_unquote(&s, &text, why))
-			goto end;
-		buf_add_char(&text, '\0');
-	}
-	*why = "needs more memory than there is";
-	if (!text.failed)
-		ret = words_set(w, buf_span(&text), n);
-end:
-	buf_clear(&text);
-	return ret;
-}
-
-/* A word as words_split() reads it back, and inih before it: no ";" follows a blank, and none ends in one. */
-static void
-word_print(const char *word, struct buf *out)
-{
-	if (*word == '\0' || (strpbrk(word, " \t\n\"\\") != NULL && strpbrk(word, "';") == NULL)) {
-		buf_printf(out, "'%s'", word);
-		return;
-	}
-	for (; *word != '\0'; word++) {
-		if (is_blank(*word)) {
-			buf_printf(out, "'%c'", *word);
-			continue;
-		}
-		if (strchr("'\"\\;", *word) != NULL)
-			buf_add_char(out, '\\');
-		buf_add_char(out, *word);
-	}
-}
-
-/* Types of values */
-
-static bool
-set_string(void *field, struct span s, struct buf *why)
-{
-	char **f = field, *copy = s.len == 0 ? strdup("") : strndup(s.p, s.len);
-
-	if (copy == NULL) {
-		buf_add_str(why, "out of memory");
-		return false;
-	}
-	free(*f);
-	*f = copy;
-	return true;
-}
-
-static void
-print_string(const struct key *k, const void *field, struct buf *out)
-{
-	char *const *f = field;
-
-	(void)k;
-	if (*f != NULL)
-		buf_add_str(out, *f);
-}
-
-static void
-clear_string(void *field)
-{
-	char **f = field;
-
-	free(*f);
-	*f = NULL;
-}
-
-static bool
-parse_hostname(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	char domain[SMTP_DOMAIN_MAX + 1] = "";
-
-	(void)k;
-	if (s.len > 0 && !smtp_domain(s, true, domain)) {
-		buf_printf(why, "'%.*s' is no domain name; write one such as mail.example.com", ARG(s));
-		return false;
-	}
-	return set_string(field, text_span(domain), why);
-}
-
-static bool
-parse_user(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		if (!is_alnum(s.p[i]) && memchr("-_.$", s.p[i], 4) == NULL) {
-			buf_printf(why, "'%.*s' is no user name; write letters, digits, - _ . only", ARG(s));
-			return false;
-		}
-	}
-	(void)k;
-	return set_string(field, s, why);
-}
-
-static bool
-parse_path(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	(void)k;
-	if (s.len > 0 && *s.p != '/') {
-		buf_printf(why, "'%.*s' is no absolute path; begin it with /", ARG(s));
-		return false;
-	}
-	for (size_t i = 1; i < s.len; i++) {
-		if (s.p[i] == ';' && is_blank(s.p[i - 1])) {	/* could not be written in a file */
-			buf_printf(why, "'%.*s' has a ; after a blank; use another path", ARG(s));
-			return false;
-		}
-	}
-	return set_string(field, s, why);
-}
-
-/* What a listener's address means; family 0 is both. */
-struct endpoint {
-	int		family;
-	uint8_t		ip[16];
-	unsigned	port;
-};
-
-static bool
-endpoint_parse(struct span s, struct endpoint *e)
-{
-	char ip[INET6_ADDRSTRLEN];
-	size_t colon = s.len;
-	uint64_t port;
-
-	*e = (struct endpoint){ 0 };
-	while (colon > 0 && s.p[colon - 1] != ':')
-		colon--;
-	if (colon == 0 || text_u64(text_sub(s, colon, s.len), 65535, &port) == -1)
-		return false;
-	e->port = (unsigned)port;
-	s.len = colon - 1;
-	if (s.len == 0)
-		return true;
-	e->family = AF_INET;
-	if (s.len > 2 && s.p[0] == '[' && s.p[s.len - 1] == ']') {
-		e->family = AF_INET6;
-		s = text_sub(s, 1, s.len - 1);
-	}
-	return text_copy(ip, sizeof(ip), s) == 0 && inet_pton(e->family, ip, e->ip) == 1;
-}
-
-static bool
-parse_address(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	struct endpoint e;
-	uint64_t port;
-	char ip[INET6_ADDRSTRLEN], packed[16];
-
-	(void)k;
-	if (endpoint_parse(s, &e))
-		return set_string(field, s, why);
-	buf_printf(why, "'%.*s' is no numeric address with a port; write ", ARG(s));
-	if (text_u64(s, 65535, &port) == 0)
-		buf_printf(why, ":%u", (unsigned)port);
-	else if (text_copy(ip, sizeof(ip), s) == 0 && inet_pton(AF_INET, ip, packed) == 1)
-		buf_printf(why, "%s:25", ip);
-	else if (text_copy(ip, sizeof(ip), s) == 0 && inet_pton(AF_INET6, ip, packed) == 1)
-		buf_printf(why, "[%s]:25", ip);
-	else
-		buf_add_str(why, ":25, 192.0.2.1:25 or [2001:db8::1]:25");
-	return false;
-}
-
-static bool
-parse_command(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	struct words *f = field, w;
-	const char *reason;
-
-	(void)k;
-	if (words_split(&w, s, &reason) == -1) {
-		buf_printf(why, "'%.*s' %s", ARG(s), reason);
-		return false;
-	}
-	words_free(f);
-	*f = w;
-	return true;
-}
-
-static void
-print_command(const struct key *k, const void *field, struct buf *out)
-{
-	const struct words *f = field;
-
-	(void)k;
-	for (size_t i = 0; i < f->n; i++) {
-		if (i > 0)
-			buf_add_char(out, ' ');
-		word_print(f->v[i], out);
-	}
-}
-
-static void
-clear_words(void *field)
-{
-	words_free(field);
-}
-
-static bool
-parse_domains(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	struct words *f = field, w;
-	struct buf text;
-	struct span item;
-	char domain[SMTP_DOMAIN_MAX + 1];
-	size_t n = 0;
-	bool ok = true;
-
-	(void)k;
-	buf_init(&text, VALUE_MAX);
-	s = text_trim(s);
-	while (ok && text_token(&s, ",", &item)) {
-		item = text_trim(item);
-		if (!smtp_domain(item, true, domain)) {
-			buf_printf(why, "'%.*s' is no domain; write domains with commas between: example.com, example.org", ARG(item));
-			ok = false;
-		}
-		/* A name that is there twice, perhaps in another case, is kept once. */
-		bool twice = false;
-		for (size_t at = text.rpos; ok && !twice && at < text.wpos; at += strlen(text.data + at) + 1)
-			twice = strcmp(text.data + at, domain) == 0;
-		if (ok && !twice) {
-			buf_add(&text, domain, strlen(domain) + 1);
-			n++;
-		}
-	}
-	if (ok && (text.failed || words_set(&w, buf_span(&text), n) == -1)) {
-		buf_printf(why, "the list is longer than %d octets", VALUE_MAX);
-		ok = false;
-	}
-	buf_clear(&text);
-	if (!ok)
-		return false;
-	words_free(f);
-	*f = w;
-	return true;
-}
-
-static void
-print_domains(const struct key *k, const void *field, struct buf *out)
-{
-	const struct words *f = field;
-
-	(void)k;
-	for (size_t i = 0; i < f->n; i++)
-		buf_printf(out, "%s%s", i == 0 ? "" : ", ", f->v[i]);
-}
-
-/* A choice's number; enumerations are stored as unsigned, which K_ENUM checks. */
-static bool
-parse_enum(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	char text[MEANT_MAX + 1];
-	const char *nearest = NULL;
-
-	if (text_copy(text, sizeof(text), s) == -1)
-		text[0] = '\0';
-	for (unsigned i = 0; k->choices[i] != NULL; i++) {
-		if (text_is(s, k->choices[i])) {
-			memcpy(field, &i, sizeof(i));
-			return true;
-		}
-		if (nearest == NULL || text_distance(text, k->choices[i]) < text_distance(text, nearest))
-			nearest = k->choices[i];
-	}
-	buf_printf(why, "'%.*s' is not one of", ARG(s));
-	for (unsigned i = 0; k->choices[i] != NULL; i++)
-		buf_printf(why, "%s %s", i == 0 ? "" : ",", k->choices[i]);
-	if (text_distance(text, nearest) <= 2)
-		buf_printf(why, "; did you mean %s?", nearest);
-	else
-		buf_add_str(why, "; write one of these");
-	return false;
-}
-
-static void
-print_enum(const struct key *k, const void *field, struct buf *out)
-{
-	unsigned i;
-
-	memcpy(&i, field, sizeof(i));
-	buf_add_str(out, k->choices[i]);
-}
-
-static bool
-parse_bool(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	bool *f = field;
-
-	(void)k;
-	if (!text_is(s, "yes") && !text_is(s, "no")) {
-		buf_printf(why, "'%.*s' is neither yes nor no; write one of these", ARG(s));
-		return false;
-	}
-	*f = text_is(s, "yes");
-	return true;
-}
-
-static void
-print_bool(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	buf_add_str(out, *(const bool *)field ? "yes" : "no");
-}
-
-struct unit {
-	const char	*name;
-	uint64_t	 factor;
-};
-
-static const struct unit size_units[] = { { "", 1 }, { "k", 1024 }, { "m", 1024 * 1024 }, { "g", 1024 * 1024 * 1024 }, { 0 } };
-static const struct unit time_units[] = {
-	{ "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 }, { "d", 24 * 3600 * 1000 }, { 0 }
-};
-static const struct unit no_units[] = { { "", 1 }, { 0 } };
-
-/* In the largest unit that divides it. */
-static void
-print_units(uint64_t n, const struct unit *units, struct buf *out)
-{
-	const struct unit *best = &units[0];
-
-	for (const struct unit *u = units; u->name != NULL; u++)
-		if (n != 0 ? n % u->factor == 0 : u->factor == 1000)
-			best = u;
-	buf_printf(out, "%llu%s", (unsigned long long)(n / best->factor), best->name);
-}
-
-static bool
-parse_units(const struct key *k, struct span s, const struct unit *units, const char *what, uint64_t *n, struct buf *why)
-{
-	size_t digits = 0;
-	const struct unit *u = units;
-
-	while (digits < s.len && is_digit(s.p[digits]))
-		digits++;
-	while (u->name != NULL && !text_is_nocase(text_sub(s, digits, s.len), u->name))
-		u++;
-	if (digits > 0 && digits == s.len && u->name == NULL) {
-		buf_printf(why, "'%.*s' has no unit; write %.*ss, %.*sm or %.*sms", ARG(s), ARG(s), ARG(s), ARG(s));
-		return false;
-	}
-	if (digits == 0 || u->name == NULL) {
-		buf_printf(why, "'%.*s' is no %s", ARG(s), what);
-		return false;
-	}
-	if (text_u64(text_sub(s, 0, digits), k->hi / u->factor, n) == -1 || *n * u->factor < k->lo) {
-		buf_printf(why, "'%.*s' is out of bounds; write ", ARG(s));
-		print_units(k->lo, units, why);
-		buf_add_str(why, " to ");
-		print_units(k->hi, units, why);
-		return false;
-	}
-	*n *= u->factor;
-	return true;
-}
-
-static bool
-parse_number(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	uint64_t n;
-
-	if (!parse_units(k, s, no_units, "number; write digits only", &n, why))
-		return false;
-	*(unsigned *)field = (unsigned)n;
-	return true;
-}
-
-static void
-print_number(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	print_units(*(const unsigned *)field, no_units, out);
-}
-
-static bool
-parse_size(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	return parse_units(k, s, size_units, "size; write digits and k, m or g (25m)", field, why);
-}
-
-static void
-print_size(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	print_units(*(const uint64_t *)field, size_units, out);
-}
-
-static bool
-parse_time(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	uint64_t n;
-
-	if (!parse_units(k, s, time_units, "duration; write digits and ms, s, m, h or d (30s)", &n, why))
-		return false;
-	*(int64_t *)field = (int64_t)n;
-	return true;
-}
-
-static void
-print_time(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	print_units((uint64_t)*(const int64_t *)field, time_units, out);
-}
-
-static const struct type
-	type_hostname = { parse_hostname, print_string, clear_string },
-	type_user = { parse_user, print_string, clear_string },
-	type_path = { parse_path, print_string, clear_string },
-	type_address = { parse_address, print_string, clear_string },
-	type_command = { parse_command, print_command, clear_words },
-	type_domains = { parse_domains, print_domains, clear_words },
-	type_enum = { parse_enum, print_enum, NULL },
-	type_bool = { parse_bool, print_bool, NULL },
-	type_number = { parse_number, print_number, NULL },
-	type_size = { parse_size, print_size, NULL },
-	type_time = { parse_time, print_time, NULL };
 
 /* The table */
 
@@ -602,10 +51,6 @@ _Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum log_for
     sizeof(enum rcpt_rejection) == sizeof(unsigned) && sizeof(enum listener_mode) == sizeof(unsigned) &&
     sizeof(enum bare_newline) == sizeof(unsigned), "enumerations are stored as unsigned");
 
-#define LISTENER "smtpd.listener"	/* its rows are written [smtpd.listener NAME] */
-#define DELIVERY "smtpd.delivery"
-#define LIMITS "smtpd.limits"
-#define TIMEOUTS "smtpd.timeouts"
 #define KIB UINT64_C(1024)
 
 static const struct key keys[] = {
@@ -683,7 +128,7 @@ origin_of(const struct config *c, size_t slot, const struct key *k)
 	return &c->origins->at[slot][k - keys];
 }
 
-static const struct key *
+const struct key *
 key_find(const char *section, const char *name)
 {
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
@@ -720,8 +165,6 @@ env_name(struct buf *out, const struct key *k, const char *name)
 
 /* Sections */
 
-enum section { SEC_OURS, SEC_LISTENER, SEC_SHARED, SEC_UNKNOWN, SEC_FOREIGN, SEC_NONE };
-
 /* The next different section of the table after s (NULL: the first); NULL at its end. */
 static const char *
 section_next(const char *s)
@@ -754,7 +197,7 @@ section_kind(struct span s, const char **known, struct span *name)
 	char text[MEANT_MAX + 1];
 	unsigned best = 1000;
 
-	for (word.len = 0; word.len < s.len && !is_blank(s.p[word.len]); word.len++)
+	for (word.len = 0; word.len < s.len && !is_class(s.p[word.len], C_WSP); word.len++)
 		;
 	*name = text_trim(text_sub(s, word.len, s.len));
 	*known = "smtpd";	/* for a name too long to be compared */
@@ -781,20 +224,6 @@ section_kind(struct span s, const char **known, struct span *name)
 }
 
 /* Loading */
-
-struct loader {
-	struct config	*c;
-	struct buf	*errors;
-	const char	*file;		/* as errors name it */
-	char *const	*environ;
-	char		 where[640];	/* what is being read: file:line, a variable, a flag */
-	bool		 bad, full;	/* an error was reported; there was no room for one */
-	enum from	 from;
-	unsigned	 line;
-	enum section	 section;	/* of the file's keys to come; SEC_NONE: before the first */
-	const char	*known;		/* its name in the table */
-	size_t		 slot;		/* its listener + 1 */
-};
 
 /* One line to errors: where, the key (NULL: none), what; what it quotes cannot break the line. */
 static void
@@ -889,6 +318,47 @@ at_key(struct loader *l, size_t slot, const struct key *k)
 		at_line(l, o->from == FROM_FILE ? o->line : 0);
 }
 
+bool
+key_is_bad(const struct config *c, const struct key *k, size_t i)
+{
+	return origin_of(c, is_listener_key(k) ? i + 1 : 0, k)->bad;
+}
+
+void
+key_error(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
+{
+	size_t slot = is_listener_key(k) ? i + 1 : 0;
+	va_list ap;
+
+	at_key(l, slot, k);
+	va_start(ap, fmt);
+	vcomplain(l, false, slot, k, fmt, ap);
+	va_end(ap);
+}
+
+void
+key_warning(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
+{
+	size_t slot = is_listener_key(k) ? i + 1 : 0;
+	va_list ap;
+
+	at_key(l, slot, k);
+	va_start(ap, fmt);
+	vcomplain(l, true, slot, k, fmt, ap);
+	va_end(ap);
+}
+
+void
+config_error(struct loader *l, const char *fmt, ...)
+{
+	va_list ap;
+
+	at_line(l, 0);
+	va_start(ap, fmt);
+	vcomplain(l, false, 0, NULL, fmt, ap);
+	va_end(ap);
+}
+
 /* Octets that a value may have wherever it comes from, so that it can be written in a file: printable, tab, UTF-8. */
 static const char *
 bad_octets(struct span s)
@@ -904,7 +374,7 @@ set_value(struct loader *l, size_t slot, const struct key *k, struct span value)
 {
 	struct origin *o = origin_of(l->c, slot, k);
 	void *field = field_of(l->c, slot, k);
-	char reason[640], printed[VALUE_MAX];
+	char reason[640], printed[CONFIG_VALUE_MAX];
 	struct buf why, out;
 	const char *octets = bad_octets(value);
 
@@ -923,7 +393,7 @@ set_value(struct loader *l, size_t slot, const struct key *k, struct span value)
 		k->type->print(k, field, &out);
 		o->bad = out.failed;
 		if (out.failed)
-			complain_key(l, slot, k, "'%.*s...' is longer than %d octets; shorten it", ARG(value), VALUE_MAX);
+			complain_key(l, slot, k, "'%.*s...' is longer than %d octets; shorten it", ARG(value), CONFIG_VALUE_MAX);
 	}
 }
 
@@ -1059,7 +529,7 @@ find_before_comment(struct span s, const char *c)
 	size_t i;
 
 	for (i = 0; i < s.len && strchr(c, s.p[i]) == NULL; i++)
-		if (i > 0 && s.p[i] == ';' && is_blank(s.p[i - 1]))
+		if (i > 0 && s.p[i] == ';' && is_class(s.p[i - 1], C_WSP))
 			return s.len;
 	return i;
 }
@@ -1334,280 +804,6 @@ load_flag(struct loader *l, const char *flag)
 		complain_unknown(l, l->known, key);
 }
 
-/* What depends on two keys, or on the system */
-
-static bool
-is_bad(const struct config *c, const struct key *k)
-{
-	return origin_of(c, 0, k)->bad;
-}
-
-/* The expansion at the start of s ("%{name}"), its length with the braces in *len; X__MAX: unknown, X__MAX + 1: it has no "}". */
-static unsigned
-expansion_at(const char *s, size_t *len)
-{
-	const char *end = strchr(s, '}');
-	struct span name;
-
-	if (end == NULL)
-		return X__MAX + 1;
-	*len = (size_t)(end + 1 - s);
-	name = (struct span){ s + 2, *len - 3 };
-	for (unsigned i = 0; i < X__MAX; i++)
-		if (text_is(name, expansion_names[i]))
-			return i;
-	return X__MAX;
-}
-
-/* Every "%{...}" of one word, which may use those of the set allowed. The set of what it uses. */
-static unsigned
-check_expansions(struct loader *l, const struct key *k, const char *word, unsigned allowed)
-{
-	unsigned used = 0;
-	char name[MEANT_MAX + 1];
-
-	for (const char *p = strstr(word, "%{"); p != NULL; p = strstr(p, "%{")) {
-		size_t len = 2;
-		unsigned x = expansion_at(p, &len), nearest = 0;
-
-		if (x > X__MAX) {
-			complain_key(l, 0, k, "'%.100s' has no }; write such as %%{recipient}", p);
-		} else if (x == X__MAX) {
-			if (text_copy(name, sizeof(name), (struct span){ p + 2, len - 3 }) == -1)
-				name[0] = '\0';
-			for (unsigned i = 0; i < X__MAX; i++)
-				if ((allowed & 1u << i) != 0 && ((allowed & 1u << nearest) == 0 ||
-				    text_distance(name, expansion_names[i]) < text_distance(name, expansion_names[nearest])))
-					nearest = i;
-			complain_key(l, 0, k, "unknown expansion '%.*s'; did you mean %%{%s}?", ARG(((struct span){ p, len })),
-			    expansion_names[nearest]);
-		} else if ((allowed & 1u << x) == 0) {
-			complain_key(l, 0, k, "'%.*s' cannot be used here; see smtpd.conf(5)", ARG(((struct span){ p, len })));
-		} else {
-			used |= 1u << x;
-		}
-		p += len;
-	}
-	return used;
-}
-
-/* Whether path can be executed; false with errno. */
-static bool
-is_executable(const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st) == -1)
-		return false;
-	if (!S_ISREG(st.st_mode)) {
-		errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
-		return false;
-	}
-	return access(path, X_OK) == 0;
-}
-
-/* A name without a slash is looked for as the child will: in PATH. */
-static bool
-is_in_path(const struct loader *l, const char *name)
-{
-	const char *path = NULL;
-	struct span rest, dir;
-	char full[4096];
-
-	for (char *const *e = l->environ; e != NULL && *e != NULL; e++)
-		if (strncmp(*e, "PATH=", 5) == 0)
-			path = *e + 5;
-	if (path == NULL)
-		return true;	/* the child's own default is searched, which is not known here */
-	rest = text_span(path);
-	while (text_token(&rest, ":", &dir)) {
-		int n = snprintf(full, sizeof(full), "%.*s/%s", (int)dir.len, dir.p, name);
-
-		if (n > 0 && (size_t)n < sizeof(full) && is_executable(full))
-			return true;
-	}
-	errno = ENOENT;
-	return false;
-}
-
-/* Case 12.9, and that each expansion is one whole argument. The set of expansions used. */
-static unsigned
-check_command(struct loader *l, const struct key *k, const struct words *w, unsigned allowed)
-{
-	const char *program = w->v[0];
-	unsigned used = 0;
-
-	at_key(l, 0, k);
-	if (strstr(program, "%{") != NULL)
-		complain_key(l, 0, k, "'%.100s' is the program, which no expansion can name; write its path", program);
-	else if (*program != '/' && strchr(program, '/') != NULL)
-		complain_key(l, 0, k, "'%.100s' is a relative path; write one that begins with /", program);
-	else if (*program == '/' ? !is_executable(program) : !is_in_path(l, program))
-		complain_key(l, 0, k, "'%.100s' cannot be executed: %s; correct the path, or the file's mode", program, strerror(errno));
-	for (size_t i = 1; i < w->n; i++) {
-		unsigned x = check_expansions(l, k, w->v[i], allowed);
-		size_t len = 0;
-
-		if (x != 0 && (strncmp(w->v[i], "%{", 2) != 0 || expansion_at(w->v[i], &len) >= X__MAX || w->v[i][len] != '\0'))
-			complain_key(l, 0, k, "'%.100s': an expansion is a whole argument; give it one of its own, with blanks around it", w->v[i]);
-		used |= x;
-	}
-	return used;
-}
-
-static void
-check_delivery(struct loader *l)
-{
-	struct config *c = l->c;
-	const struct key *command = key_find(DELIVERY, "command"), *maildir = key_find(DELIVERY, "maildir");
-	const struct key *file = key_find(DELIVERY, "recipients_file"), *check = key_find(DELIVERY, "recipient_command");
-	const struct key *create = key_find(DELIVERY, "create"), *domains = key_find("smtpd", "domains");
-	const unsigned all = (1u << X__MAX) - 1;
-	struct stat st;
-
-	if (c->command.n > 0) {
-		unsigned used = check_command(l, command, &c->command, all);
-
-		c->per_recipient = (used & (1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN)) != 0;
-		if (*c->maildir != '\0') {
-			at_key(l, 0, maildir);
-			complain_key(l, 0, maildir, "'%.100s' beside a command; keep one of command and maildir", c->maildir);
-		}
-	} else if (*c->maildir == '\0' && !is_bad(c, command) && !is_bad(c, maildir)) {
-		at_line(l, 0);
-		complain(l, "[" DELIVERY "]: mail has nowhere to go; write command = ... or maildir = /var/mail/%%{domain}/%%{user}");
-	}
-	if (*c->maildir != '\0') {
-		at_key(l, 0, maildir);
-		(void)check_expansions(l, maildir, c->maildir, 1u << X_DOMAIN | 1u << X_USER);
-	} else if (c->maildir_create && !is_bad(c, maildir)) {
-		at_key(l, 0, create);
-		complain_key(l, 0, create, "'yes' without a maildir; set maildir, or create = no");
-	}
-	if (c->recipient_command.n > 0)
-		(void)check_command(l, check, &c->recipient_command, all & ~(1u << X_RECIPIENTS));
-	if (*c->recipients_file != '\0') {
-		at_key(l, 0, file);
-		if (stat(c->recipients_file, &st) == -1)
-			complain_key(l, 0, file, "'%.100s' cannot be read: %s; correct the path", c->recipients_file, strerror(errno));
-		else if (S_ISDIR(st.st_mode))
-			complain_key(l, 0, file, "'%.100s' is a directory; name a file", c->recipients_file);
-	}
-	if (c->domains.n == 0 && !is_bad(c, domains)) {
-		at_key(l, 0, domains);
-		complain_key(l, 0, domains, "'' is no list of domains, so no mail can be taken; write domains = example.com");
-	}
-}
-
-/* Whether both cannot be bound: a port once for each address, the wildcard being every one of its family. */
-static bool
-endpoints_collide(const struct endpoint *a, const struct endpoint *b)
-{
-	static const uint8_t any[16];
-
-	if (a->port != b->port || a->port == 0 || (a->family != 0 && b->family != 0 && a->family != b->family))
-		return false;
-	return memcmp(a->ip, any, 16) == 0 || memcmp(b->ip, any, 16) == 0 || memcmp(a->ip, b->ip, 16) == 0;
-}
-
-static void
-check_listeners(struct loader *l)
-{
-	const struct config *c = l->c;
-	const struct key *address = key_find(LISTENER, "address"), *mode = key_find(LISTENER, "mode");
-	struct endpoint a, b;
-
-	for (size_t i = 0; i < c->listeners_n; i++) {
-		const struct listener *li = &c->listeners[i];
-
-		if (li->mode == MODE_SUBMISSION || li->mode == MODE_SMTPS) {
-			at_key(l, i + 1, mode);
-			complain_key(l, i + 1, mode, "mode = %s needs TLS, which this version does not have yet; write smtp or alt",
-			    modes[li->mode]);
-		}
-		for (size_t j = 0; j < i; j++) {
-			if (origin_of(c, i + 1, address)->bad || origin_of(c, j + 1, address)->bad ||
-			    !endpoint_parse(text_span(li->address), &a) || !endpoint_parse(text_span(c->listeners[j].address), &b) ||
-			    !endpoints_collide(&a, &b))
-				continue;
-			at_key(l, i + 1, address);
-			complain_key(l, i + 1, address, "'%s' is taken by [" LISTENER " %s] (%s); choose another address or port",
-			    li->address, c->listeners[j].name, c->listeners[j].address);
-		}
-	}
-	if (c->listeners_n == 0) {
-		at_line(l, 0);
-		complain(l, "[" LISTENER " NAME]: there is no listener; write such as [" LISTENER " mx] and, below it, address = :25");
-	}
-}
-
-/* As root both users must be there, and the processes that read what strangers write are not to be root. */
-static void
-check_users(struct loader *l)
-{
-	const struct key *rows[] = { key_find("smtpd", "user"), key_find(DELIVERY, "user") };
-	const char *names[] = { l->c->user, l->c->delivery_user };
-
-	for (size_t i = 0; geteuid() == 0 && i < COUNT(rows); i++) {
-		const struct passwd *pw;
-
-		at_key(l, 0, rows[i]);
-		if (is_bad(l->c, rows[i]) || (i == 1 && *names[i] == '\0'))
-			continue;
-		pw = *names[i] == '\0' ? NULL : getpwnam(names[i]);
-		if (pw == NULL)
-			complain_key(l, 0, rows[i], "'%.100s' is no user here, and smtpd is started as root; add the user or name another", names[i]);
-		else if (pw->pw_uid == 0 && i == 0)
-			complain_key(l, 0, rows[i], "'%.100s' is root; name an unprivileged user", names[i]);
-		else if (pw->pw_uid == 0)
-			warn_key(l, 0, rows[i], "'%.100s' is root; name an unprivileged user where the command allows it", names[i]);
-	}
-}
-
-static void
-check_system(struct loader *l)
-{
-	struct config *c = l->c;
-	const struct key *hostname = key_find("server", "hostname"), *spool = key_find("smtpd", "spool_dir");
-	const struct key *memory = key_find(LIMITS, "max_spool_memory"), *size = key_find(LIMITS, "max_message_size");
-	const struct key *deliveries = key_find(LIMITS, "max_deliveries");
-	char machine[SMTP_DOMAIN_MAX + 1] = "", reason[256], text[32];
-	struct rlimit rl;
-	struct stat st;
-	rlim_t processes = PROCESSES_SPARE;
-	struct buf b;
-
-	if (*c->hostname == '\0' && !is_bad(c, hostname)) {
-		buf_fixed(&b, reason, sizeof(reason));
-		at_key(l, 0, hostname);
-		if (gethostname(machine, sizeof(machine) - 1) == -1 || *machine == '\0' ||
-		    !parse_hostname(hostname, text_span(machine), &c->hostname, &b))
-			complain_key(l, 0, hostname, "the machine's name '%.100s' is no domain name; write hostname = mail.example.com", machine);
-	}
-	if (*c->spool_dir != '\0') {
-		at_key(l, 0, spool);
-		if (stat(c->spool_dir, &st) == -1)
-			complain_key(l, 0, spool, "'%.100s' cannot be used: %s; make the directory", c->spool_dir, strerror(errno));
-		else if (!S_ISDIR(st.st_mode))
-			complain_key(l, 0, spool, "'%.100s' is no directory; name one", c->spool_dir);
-	} else if (c->max_spool_memory < c->max_message_size && !is_bad(c, memory) && !is_bad(c, size)) {
-		at_key(l, 0, memory);
-		buf_fixed(&b, text, sizeof(text));
-		print_size(size, &c->max_message_size, &b);
-		complain_key(l, 0, memory, "a message of max_message_size, '%s', has no room in it; raise it, or set [smtpd] spool_dir",
-		    buf_str(&b));
-	}
-	for (size_t i = 0; i < c->listeners_n; i++)
-		processes += c->listeners[i].workers;
-	if (getrlimit(RLIMIT_NPROC, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY && !is_bad(c, deliveries) &&
-	    processes + c->max_deliveries > rl.rlim_cur) {	/* case 13.11 */
-		at_key(l, 0, deliveries);
-		complain_key(l, 0, deliveries, "'%u' is too many: the system allows %llu processes (ulimit -u), of which smtpd itself "
-		    "needs %llu; lower it, or raise that limit", c->max_deliveries, (unsigned long long)rl.rlim_cur,
-		    (unsigned long long)processes);
-	}
-}
-
 /* Public functions */
 
 struct config *
@@ -1629,10 +825,7 @@ config_load(const char *file, char *const *env, const char *const *flags, size_t
 	load_environment(&l);
 	for (size_t i = 0; i < flags_n; i++)
 		load_flag(&l, flags[i]);
-	check_listeners(&l);
-	check_delivery(&l);
-	check_users(&l);
-	check_system(&l);
+	config_check(&l);
 	if (!l.bad)
 		return l.c;
 	config_free(l.c);
@@ -1684,7 +877,7 @@ print_origin(const struct config *c, size_t slot, const struct key *k, struct bu
 static void
 print_section(const struct config *c, size_t slot, const char *section, FILE *f)
 {
-	char value[VALUE_MAX + 1], origin[1024];
+	char value[CONFIG_VALUE_MAX + 1], origin[1024];
 	struct buf v, o;
 
 	if (slot == 0)
