@@ -104,28 +104,83 @@ static const struct key keys[] = {
 	K_TIME(TIMEOUTS, "shutdown", shutdown_ms, "30s", 0, 3600 * 1000, "How long sessions may go on after a request to stop."),
 };
 
-struct config_origins {
-	char		*file;					/* owned; NULL: none */
-	struct origin	 at[CONFIG_LISTENERS_MAX + 1][COUNT(keys)];	/* [0]: of no listener; [i + 1]: of listeners[i] */
+/* Sections of which there may be several, [section NAME], each an element of an array in struct config. */
+static const struct group {
+	const char	*section;
+	const char	*what;		/* an element, as errors call it */
+	const char	*example;	/* a NAME to write; NULL: one of them may be without */
+	size_t		 offset, n_offset;	/* of the array, and of how many are in use */
+	size_t		 size, max;
+} groups[] = {
+#define GROUP(sec, what, example, T, f) \
+	{ sec, what, example, FIELD(config, f[0], struct T), FIELD(config, f##_n, size_t), sizeof(struct T), COUNT(((struct config *)0)->f) }
+	GROUP(LISTENER, "listener", "mx", listener, listeners),
+	GROUP(OAUTH, "issuer", NULL, issuer, issuers),
 };
 
-static bool
-is_listener_key(const struct key *k)
+#define GROUP_MAX 16	/* elements of any group */
+_Static_assert(CONFIG_LISTENERS_MAX <= GROUP_MAX && CONFIG_ISSUERS_MAX <= GROUP_MAX, "origins have room");
+_Static_assert(offsetof(struct listener, name) == 0 && offsetof(struct issuer, name) == 0, "an element begins with its name");
+
+struct config_origins {
+	char		*file;	/* owned; NULL: none */
+	struct origin	 at[COUNT(keys)][GROUP_MAX];
+};
+
+/* NULL: there is one such section, without a name. */
+static const struct group *
+group_find(const char *section)
 {
-	return strcmp(k->section, LISTENER) == 0;
+	for (const struct group *g = groups; g < groups + COUNT(groups); g++)
+		if (strcmp(g->section, section) == 0)
+			return g;
+	return NULL;
 }
 
-/* The field of key k, in listener slot - 1 where it is a listener's. */
-static void *
-field_of(const struct config *c, size_t slot, const struct key *k)
+static size_t *
+group_n(const struct config *c, const struct group *g)
 {
-	return (char *)(slot == 0 ? (void *)(uintptr_t)c : (void *)(uintptr_t)&c->listeners[slot - 1]) + k->offset;
+	return (size_t *)((char *)(uintptr_t)c + g->n_offset);
+}
+
+/* An element, which begins with its name. */
+static char *
+element(const struct config *c, const struct group *g, size_t i)
+{
+	return (char *)(uintptr_t)c + g->offset + i * g->size;
+}
+
+/* How many there are of a section of the table. */
+static size_t
+sections_of(const struct config *c, const char *section)
+{
+	const struct group *g = group_find(section);
+
+	return g == NULL ? 1 : *group_n(c, g);
+}
+
+/* The NAME of a section; "": it has none. */
+static const char *
+name_of(const struct config *c, const char *section, size_t i)
+{
+	const struct group *g = group_find(section);
+
+	return g == NULL ? "" : element(c, g, i);
+}
+
+/* The field of key k, of element i where it is a group's. */
+static void *
+field_of(const struct config *c, const struct key *k, size_t i)
+{
+	const struct group *g = group_find(k->section);
+
+	return (g == NULL ? (char *)(uintptr_t)c : element(c, g, i)) + k->offset;
 }
 
 static struct origin *
-origin_of(const struct config *c, size_t slot, const struct key *k)
+origin_of(const struct config *c, const struct key *k, size_t i)
 {
-	return &c->origins->at[slot][k - keys];
+	return &c->origins->at[k - keys][i];
 }
 
 const struct key *
@@ -145,7 +200,7 @@ add_env(struct buf *out, const char *s)
 		buf_add_char(out, (char)(!is_alnum(*s) ? '_' : *s >= 'a' && *s <= 'z' ? *s - ('a' - 'A') : *s));
 }
 
-/* The variable of a key, one to one: [smtpd.limits] max_errors is SMTPD_LIMITS_MAX_ERRORS. name: the listener's, or NULL. */
+/* The variable of a key: [smtpd.limits] max_errors is SMTPD_LIMITS_MAX_ERRORS. name: its section's NAME, or "". */
 static const char *
 env_name(struct buf *out, const struct key *k, const char *name)
 {
@@ -155,7 +210,7 @@ env_name(struct buf *out, const struct key *k, const char *name)
 		add_env(out, k->section + (strncmp(k->section, "smtpd.", 6) == 0 ? 6 : 0));
 		buf_add_char(out, '_');
 	}
-	if (name != NULL) {
+	if (*name != '\0') {
 		add_env(out, name);
 		buf_add_char(out, '_');
 	}
@@ -186,9 +241,16 @@ starts(struct span s, const char *prefix)
 	return text_is(text_sub(s, 0, strlen(prefix)), prefix);
 }
 
+/* Other daemons may read these, too, and have keys of their own there. */
+static bool
+is_shared(struct span section)
+{
+	return text_is(section, "server") || text_is(section, "redis") || starts(section, "server.") || starts(section, "spamcheck");
+}
+
 /*
- * Whose a section is. *known is the table's name of it, or the nearest one of SEC_UNKNOWN; *name is what follows the word
- * "smtpd.listener". A near miss begins with the same letter, or its first two are swapped: [imapd] is another daemon's.
+ * Whose a section is. *known is the table's name of it, or the nearest one of another; *name is what follows a group's word.
+ * A near miss begins with the same letter, or its first two are swapped: [imapd] is another daemon's.
  */
 static enum section
 section_kind(struct span s, const char **known, struct span *name)
@@ -202,18 +264,18 @@ section_kind(struct span s, const char **known, struct span *name)
 	*name = text_trim(text_sub(s, word.len, s.len));
 	*known = "smtpd";	/* for a name too long to be compared */
 	for (const char *t = section_next(NULL); t != NULL; t = section_next(t)) {
-		bool listener = strcmp(t, LISTENER) == 0;
+		struct span own = group_find(t) != NULL ? word : s;
 
-		if (text_is(listener ? word : s, t) && listener == (name->len > 0)) {
+		if (text_is(own, t)) {
 			*known = t;
-			return listener ? SEC_LISTENER : SEC_OURS;
+			return SEC_OURS;
 		}
-		if (text_copy(text, sizeof(text), listener ? word : s) == 0 && text_distance(text, t) < best) {
+		if (text_copy(text, sizeof(text), own) == 0 && text_distance(text, t) < best) {
 			best = text_distance(text, t);
 			*known = t;
 		}
 	}
-	if (text_is(s, "redis") || starts(s, "server.") || starts(s, "spamcheck"))
+	if (is_shared(s))
 		return SEC_SHARED;
 	if (text_starts_nocase(s, "smtpd"))
 		return SEC_UNKNOWN;
@@ -227,21 +289,23 @@ section_kind(struct span s, const char **known, struct span *name)
 
 /* One line to errors: where, the key (NULL: none), what; what it quotes cannot break the line. */
 static void
-vcomplain(struct loader *l, bool warning, size_t slot, const struct key *k, const char *fmt, va_list ap)
+vcomplain(struct loader *l, bool warning, const struct key *k, size_t i, const char *fmt, va_list ap)
 {
 	char text[2048];
 	struct buf b;
 
 	buf_fixed(&b, text, sizeof(text));
 	buf_printf(&b, "%s%s: ", warning ? "warning: " : "", l->where);
-	if (k != NULL)
-		buf_printf(&b, "[%s%s%s] %s: ", k->section, slot == 0 ? "" : " ",
-		    slot == 0 ? "" : l->c->listeners[slot - 1].name, k->name);
+	if (k != NULL) {
+		const char *name = name_of(l->c, k->section, i);
+
+		buf_printf(&b, "[%s%s%s] %s: ", k->section, *name == '\0' ? "" : " ", name, k->name);
+	}
 	vsnprintf(text + b.wpos, sizeof(text) - 1 - b.wpos, fmt, ap);
 	b.wpos = strlen(text);
-	for (size_t i = 0; i < b.wpos; i++)
-		if (is_class(text[i], C_CNTRL))
-			text[i] = '?';
+	for (size_t at = 0; at < b.wpos; at++)
+		if (is_class(text[at], C_CNTRL))
+			text[at] = '?';
 	text[b.wpos++] = '\n';
 	if (!warning)
 		l->bad = true;
@@ -254,8 +318,8 @@ vcomplain(struct loader *l, bool warning, size_t slot, const struct key *k, cons
 }
 
 static void	complain(struct loader *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void	complain_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...) PRINTF_LIKE(4, 5);
-static void	warn_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static void	complain_key(struct loader *l, const struct key *k, size_t i, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static void	warn(struct loader *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 static void
 complain(struct loader *l, const char *fmt, ...)
@@ -263,27 +327,27 @@ complain(struct loader *l, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vcomplain(l, false, 0, NULL, fmt, ap);
+	vcomplain(l, false, NULL, 0, fmt, ap);
 	va_end(ap);
 }
 
 static void
-complain_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...)
+complain_key(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	vcomplain(l, false, slot, k, fmt, ap);
+	vcomplain(l, false, k, i, fmt, ap);
 	va_end(ap);
 }
 
 static void
-warn_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...)
+warn(struct loader *l, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	vcomplain(l, true, slot, k, fmt, ap);
+	vcomplain(l, true, NULL, 0, fmt, ap);
 	va_end(ap);
 }
 
@@ -301,19 +365,18 @@ at_line(struct loader *l, unsigned line)
 
 /* From now on errors are of where this key's value came from. */
 static void
-at_key(struct loader *l, size_t slot, const struct key *k)
+at_key(struct loader *l, const struct key *k, size_t i)
 {
-	const struct origin *o = origin_of(l->c, slot, k);
+	const struct origin *o = origin_of(l->c, k, i);
+	const char *section = name_of(l->c, k->section, i);
 	char text[256];
 	struct buf name;
 
 	buf_fixed(&name, text, sizeof(text));
 	if (o->from == FROM_ENV)
-		snprintf(l->where, sizeof(l->where), "environment %s",
-		    env_name(&name, k, slot == 0 ? NULL : l->c->listeners[slot - 1].name));
+		snprintf(l->where, sizeof(l->where), "environment %s", env_name(&name, k, section));
 	else if (o->from == FROM_FLAG)
-		snprintf(l->where, sizeof(l->where), "flag -o %s%s%s.%s", k->section, slot == 0 ? "" : ".",
-		    slot == 0 ? "" : l->c->listeners[slot - 1].name, k->name);
+		snprintf(l->where, sizeof(l->where), "flag -o %s%s%s.%s", k->section, *section == '\0' ? "" : ".", section, k->name);
 	else
 		at_line(l, o->from == FROM_FILE ? o->line : 0);
 }
@@ -321,30 +384,28 @@ at_key(struct loader *l, size_t slot, const struct key *k)
 bool
 key_is_bad(const struct config *c, const struct key *k, size_t i)
 {
-	return origin_of(c, is_listener_key(k) ? i + 1 : 0, k)->bad;
+	return origin_of(c, k, i)->bad;
 }
 
 void
 key_error(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
 {
-	size_t slot = is_listener_key(k) ? i + 1 : 0;
 	va_list ap;
 
-	at_key(l, slot, k);
+	at_key(l, k, i);
 	va_start(ap, fmt);
-	vcomplain(l, false, slot, k, fmt, ap);
+	vcomplain(l, false, k, i, fmt, ap);
 	va_end(ap);
 }
 
 void
 key_warning(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
 {
-	size_t slot = is_listener_key(k) ? i + 1 : 0;
 	va_list ap;
 
-	at_key(l, slot, k);
+	at_key(l, k, i);
 	va_start(ap, fmt);
-	vcomplain(l, true, slot, k, fmt, ap);
+	vcomplain(l, true, k, i, fmt, ap);
 	va_end(ap);
 }
 
@@ -355,7 +416,7 @@ config_error(struct loader *l, const char *fmt, ...)
 
 	at_line(l, 0);
 	va_start(ap, fmt);
-	vcomplain(l, false, 0, NULL, fmt, ap);
+	vcomplain(l, false, NULL, 0, fmt, ap);
 	va_end(ap);
 }
 
@@ -370,112 +431,120 @@ bad_octets(struct span s)
 }
 
 static void
-set_value(struct loader *l, size_t slot, const struct key *k, struct span value)
+set_value(struct loader *l, const struct key *k, size_t i, struct span value)
 {
-	struct origin *o = origin_of(l->c, slot, k);
-	void *field = field_of(l->c, slot, k);
+	struct origin *o = origin_of(l->c, k, i);
+	void *field = field_of(l->c, k, i);
 	char reason[640], printed[CONFIG_VALUE_MAX];
 	struct buf why, out;
 	const char *octets = bad_octets(value);
 
 	if (l->from == FROM_FILE && o->from == FROM_FILE) {
-		complain_key(l, slot, k, "'%.*s': the key is given twice, first in line %u; keep one", ARG(value), o->line);
+		complain_key(l, k, i, "'%.*s': the key is given twice, first in line %u; keep one", ARG(value), o->line);
 		return;
 	}
 	*o = (struct origin){ .from = l->from, .line = l->line, .bad = true };
 	buf_fixed(&why, reason, sizeof(reason));
 	buf_fixed(&out, printed, sizeof(printed));
 	if (octets != NULL) {
-		complain_key(l, slot, k, "'%.*s' %s", ARG(value), octets);
+		complain_key(l, k, i, "'%.*s' %s", ARG(value), octets);
 	} else if (!k->type->parse(k, text_trim(value), field, &why)) {
-		complain_key(l, slot, k, "%.*s", (int)buf_len(&why), reason);
+		complain_key(l, k, i, "%.*s", (int)buf_len(&why), reason);
 	} else {
 		k->type->print(k, field, &out);
 		o->bad = out.failed;
 		if (out.failed)
-			complain_key(l, slot, k, "'%.*s...' is longer than %d octets; shorten it", ARG(value), CONFIG_VALUE_MAX);
+			complain_key(l, k, i, "'%.*s...' is longer than %d octets; shorten it", ARG(value), CONFIG_VALUE_MAX);
 	}
 }
 
+/* Of element i of a group, or with NULL of all that is in none. */
 static void
-set_defaults(struct loader *l, size_t slot)
+set_defaults(struct loader *l, const struct group *g, size_t i)
 {
+	enum from from = l->from;
+
 	l->from = FROM_DEFAULT;
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
-		if (is_listener_key(k) == (slot > 0))
-			set_value(l, slot, k, text_span(k->dflt));
+		if (group_find(k->section) == g)
+			set_value(l, k, i, text_span(k->dflt));
+	l->from = from;
 }
 
-/* The slot of this listener, made if there is none yet; 0: reported. */
+/* Which element of the group has this name, one being made if there is none; SIZE_MAX: reported. */
 static size_t
-listener_slot(struct loader *l, struct span name)
+element_named(struct loader *l, const struct group *g, struct span name)
 {
-	struct config *c = l->c;
+	size_t *n = group_n(l->c, g);
 	char text[CONFIG_NAME_MAX + 1], a[64], b[64];
 	struct buf env, other;
-	enum from from = l->from;
 	bool ok = text_copy(text, sizeof(text), name) == 0;
 
+	if (name.len == 0 && g->example != NULL) {
+		complain(l, "[%s]: the %s has no name; write [%s %s]", g->section, g->what, g->section, g->example);
+		return SIZE_MAX;
+	}
 	for (size_t i = 0; ok && i < name.len; i++)
 		ok = is_alnum(name.p[i]) || name.p[i] == '-' || name.p[i] == '_';
 	if (!ok) {
-		complain(l, "[" LISTENER " %.*s]: '%.*s' is no name; write at most %d letters, digits, - and _", ARG(name), ARG(name),
+		complain(l, "[%s %.*s]: '%.*s' is no name; write at most %d letters, digits, - and _", g->section, ARG(name), ARG(name),
 		    CONFIG_NAME_MAX);
-		return 0;
+		return SIZE_MAX;
 	}
-	for (size_t i = 0; i < c->listeners_n; i++) {
-		if (strcmp(c->listeners[i].name, text) == 0)
-			return i + 1;
+	for (size_t i = 0; i < *n; i++) {
+		if (strcmp(element(l->c, g, i), text) == 0)
+			return i;
 		buf_fixed(&env, a, sizeof(a));
 		buf_fixed(&other, b, sizeof(b));
 		add_env(&env, text);
-		add_env(&other, c->listeners[i].name);
+		add_env(&other, element(l->c, g, i));
 		if (!text_eq(buf_span(&env), buf_span(&other)))
 			continue;
 		if (l->from == FROM_ENV)
-			return i + 1;
-		complain(l, "[" LISTENER " %s]: '%s' and '%s' are the same in a variable's name; rename one", text, text,
-		    c->listeners[i].name);
-		return 0;
+			return i;
+		complain(l, "[%s %s]: '%s' and '%s' are the same in a variable's name; rename one", g->section, text, text,
+		    element(l->c, g, i));
+		return SIZE_MAX;
 	}
-	if (c->listeners_n == CONFIG_LISTENERS_MAX) {
-		complain(l, "[" LISTENER " %s]: '%s' is one listener too many; at most %d are possible", text, text, CONFIG_LISTENERS_MAX);
-		return 0;
+	if (*n == g->max) {
+		complain(l, "[%s%s%s]: '%s' is one %s too many; at most %zu are possible", g->section, *text == '\0' ? "" : " ", text,
+		    text, g->what, g->max);
+		return SIZE_MAX;
 	}
-	text_copy(c->listeners[c->listeners_n++].name, sizeof(text), name);
-	set_defaults(l, c->listeners_n);
-	l->from = from;
-	return c->listeners_n;
+	memcpy(element(l->c, g, *n), text, sizeof(text));
+	set_defaults(l, g, (*n)++);
+	return *n - 1;
 }
 
-/* An unknown key of our section: what to write instead. */
+/* An unknown key of our section, element i of it: what to write instead. */
 static void
-complain_unknown(struct loader *l, const char *section, struct span name)
+complain_unknown(struct loader *l, const char *section, size_t i, struct span name)
 {
-	char text[MEANT_MAX + 1], all[512], full[64];
-	const struct key *near = &keys[0], *elsewhere = NULL;
+	char text[MEANT_MAX + 1], all[512], full[80];
+	const struct key *near = NULL, *elsewhere = NULL;
+	const char *own = name_of(l->c, section, i);
 	struct buf list;
 
-	snprintf(full, sizeof(full), "%s%s%s", section, l->slot == 0 ? "" : " ", l->slot == 0 ? "" : l->c->listeners[l->slot - 1].name);
+	snprintf(full, sizeof(full), "%s%s%s", section, *own == '\0' ? "" : " ", own);
 	buf_fixed(&list, all, sizeof(all));
 	if (text_copy(text, sizeof(text), name) == -1)
 		text[0] = '\0';
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
 		if (strcmp(k->section, section) == 0) {
 			buf_printf(&list, "%s%s", buf_len(&list) == 0 ? "" : ", ", k->name);
-			if (strcmp(near->section, section) != 0 || text_distance(text, k->name) < text_distance(text, near->name))
+			if (near == NULL || text_distance(text, k->name) < text_distance(text, near->name))
 				near = k;
 		} else if (strcmp(k->name, text) == 0) {
 			elsewhere = k;
 		}
 	}
 	unsigned distance = text_distance(text, near->name);
-	if (strcmp(section, "server") == 0) {	/* shared: a slip is worth a word, another daemon's key is not */
+	if (is_shared(text_span(section)) && l->from == FROM_FILE) {	/* a slip is worth a word, another daemon's key is not */
 		if (distance <= 2)
-			warn_key(l, 0, near, "'%.*s' is not read by smtpd; did you mean %s?", ARG(name), near->name);
+			warn(l, "[%s] %s: '%.*s' is not read by smtpd; did you mean %s?", full, near->name, ARG(name), near->name);
 	} else if (elsewhere != NULL && distance > 2) {
 		complain(l, "[%s] %.*s: unknown key '%.*s'; did you mean [%s%s] %s?", full, ARG(name), ARG(name),
-		    elsewhere->section, is_listener_key(elsewhere) ? " NAME" : "", elsewhere->name);
+		    elsewhere->section, group_find(elsewhere->section) != NULL ? " NAME" : "", elsewhere->name);
 	} else if (distance <= 3) {
 		complain(l, "[%s] %.*s: unknown key '%.*s'; did you mean %s?", full, ARG(name), ARG(name), near->name);
 	} else {
@@ -483,23 +552,34 @@ complain_unknown(struct loader *l, const char *section, struct span name)
 	}
 }
 
+/* Keys to come are of this section of the table, and of the element with this name where it is a group's. */
+static void
+section_open(struct loader *l, const char *section, struct span name)
+{
+	const struct group *g = group_find(section);
+
+	l->section = SEC_OURS;
+	l->known = section;
+	l->i = g == NULL ? 0 : element_named(l, g, name);
+	if (l->i == SIZE_MAX)
+		l->section = SEC_UNKNOWN;	/* reported, with its keys */
+}
+
 static void
 section_enter(struct loader *l, struct span s)
 {
 	struct span name;
+	char text[MEANT_MAX + 1];
 
 	l->section = section_kind(s, &l->known, &name);
-	l->slot = 0;
-	if (l->section == SEC_LISTENER) {
-		l->slot = listener_slot(l, name);
-		if (l->slot == 0)
-			l->section = SEC_UNKNOWN;	/* reported, with its keys */
-	} else if (l->section == SEC_UNKNOWN && text_is(text_trim(s), LISTENER)) {
-		complain(l, "[" LISTENER "]: the listener has no name; write [" LISTENER " mx]");
-	} else if (l->section == SEC_UNKNOWN) {
+	if (l->section == SEC_OURS)
+		section_open(l, l->known, name);
+	else if (l->section == SEC_UNKNOWN)
 		complain(l, "[%.*s]: unknown section '%.*s'; did you mean [%s%s]?", ARG(s), ARG(s), l->known,
-		    strcmp(l->known, LISTENER) == 0 ? " NAME" : "");
-	}
+		    group_find(l->known) != NULL ? " NAME" : "");
+	else if (l->section == SEC_SHARED && l->from == FROM_FILE && text_copy(text, sizeof(text), text_trim(s)) == 0 &&
+	    text_distance(text, l->known) <= 2)
+		warn(l, "[%s] is not read by smtpd; did you mean [%s]?", text, l->known);
 }
 
 /* inih: name NULL is a new section, 1 is success. */
@@ -512,12 +592,12 @@ on_ini(void *user, const char *section, const char *name, const char *value, int
 	at_line(l, (unsigned)lineno);
 	if (name == NULL) {
 		section_enter(l, text_span(section));
-	} else if (l->section == SEC_OURS || l->section == SEC_LISTENER) {
+	} else if (l->section == SEC_OURS) {
 		k = key_find(l->known, name);
 		if (k == NULL)
-			complain_unknown(l, l->known, text_span(name));
+			complain_unknown(l, l->known, l->i, text_span(name));
 		else
-			set_value(l, l->slot, k, text_span(value));
+			set_value(l, k, l->i, text_span(value));
 	}
 	return 1;
 }
@@ -573,7 +653,7 @@ line_is_wanted(struct loader *l, struct span line, enum section *section)
 	}
 	if (*section == SEC_NONE)
 		complain(l, "'%.*s' stands before the first section; write one above it, such as [smtpd]", ARG(s));
-	if (*section != SEC_OURS && *section != SEC_LISTENER)
+	if (*section != SEC_OURS)
 		return false;
 	end = find_before_comment(s, "=:");
 	if (end == s.len || end == 0) {
@@ -669,28 +749,36 @@ load_file(struct loader *l, const char *file)
 	buf_clear(&clean);
 }
 
-/* SMTPD_LISTENER_NAME_KEY: the key, and NAME; NULL: it is none. */
+/*
+ * The key of a variable, and the NAME in it. What is a key as it stands comes first, then the longest key at its end: so each
+ * variable has one meaning, whatever names there are. NULL: it is none.
+ */
 static const struct key *
-env_listener(struct span var, struct span *name)
+env_key(struct span var, struct span *name)
 {
-	struct span s = text_sub(var, strlen("SMTPD_LISTENER_"), var.len);
-	char text[MEANT_MAX];
-	struct buf upper;
+	const struct key *best = NULL;
+	char text[256];
+	struct buf b;
 
-	if (!starts(var, "SMTPD_LISTENER_"))
-		return NULL;
+	buf_fixed(&b, text, sizeof(text));
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
-		if (!is_listener_key(k))
-			continue;
-		buf_fixed(&upper, text, sizeof(text));
-		buf_add_char(&upper, '_');
-		add_env(&upper, k->name);
-		if (s.len > buf_len(&upper) && text_eq(text_sub(s, s.len - buf_len(&upper), s.len), buf_span(&upper))) {
-			*name = text_sub(s, 0, s.len - buf_len(&upper));
+		const struct group *g = group_find(k->section);
+		size_t n = strlen(k->name) + 1, head;
+
+		(void)env_name(&b, k, "");	/* SECTION_KEY */
+		if ((g == NULL || g->example == NULL) && text_eq(var, buf_span(&b))) {
+			*name = SPAN("");
 			return k;
 		}
+		head = buf_len(&b) - n + 1;	/* SECTION_; then NAME; then _KEY, n octets */
+		if (g != NULL && var.len > head + n && text_eq(text_sub(var, 0, head), text_sub(buf_span(&b), 0, head)) &&
+		    text_eq(text_sub(var, var.len - n, var.len), text_sub(buf_span(&b), head - 1, head - 1 + n)) &&
+		    (best == NULL || n > strlen(best->name) + 1)) {
+			*name = text_sub(var, head, var.len - n);
+			best = k;
+		}
 	}
-	return NULL;
+	return best;
 }
 
 static void
@@ -704,7 +792,8 @@ complain_variable(struct loader *l, struct span var)
 	if (text_copy(text, sizeof(text), var) == -1)
 		text[0] = '\0';
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
-		const char *n = env_name(&b, k, is_listener_key(k) ? "NAME" : NULL);
+		const struct group *g = group_find(k->section);
+		const char *n = env_name(&b, k, g == NULL || g->example == NULL ? "" : "NAME");
 
 		if (text_distance(text, n) < best) {
 			best = text_distance(text, n);
@@ -721,14 +810,15 @@ complain_variable(struct loader *l, struct span var)
 static void
 load_environment(struct loader *l)
 {
-	char name[256], lower[CONFIG_NAME_MAX + 2];
+	char text[256], lower[CONFIG_NAME_MAX + 2];
 	struct buf b;
 
-	buf_fixed(&b, name, sizeof(name));
+	buf_fixed(&b, text, sizeof(text));
 	for (char *const *e = l->environ; e != NULL && *e != NULL; e++) {
-		struct span whole = text_span(*e), var, listener;
+		struct span whole = text_span(*e), var, name;
+		const struct group *g;
 		const struct key *k;
-		size_t slot = 0, n = 0;
+		size_t i = 0, n = 0;
 
 		if (!starts(whole, "SMTPD_") || text_find(whole, '=') == SIZE_MAX)
 			continue;
@@ -736,24 +826,35 @@ load_environment(struct loader *l)
 		l->from = FROM_ENV;
 		l->line = 0;
 		snprintf(l->where, sizeof(l->where), "environment %.*s", ARG(var));
-		if ((k = env_listener(var, &listener)) != NULL) {
-			for (; n < listener.len && n < sizeof(lower); n++)
-				lower[n] = text_lower(listener.p[n]);
-			slot = listener_slot(l, (struct span){ lower, n });
-			if (slot == 0)
+		k = env_key(var, &name);
+		if (k != NULL && (g = group_find(k->section)) != NULL) {
+			for (; n < name.len && n < sizeof(lower); n++)
+				lower[n] = text_lower(name.p[n]);
+			if ((i = element_named(l, g, (struct span){ lower, n })) == SIZE_MAX)
 				continue;
-			if (!text_is(var, env_name(&b, k, l->c->listeners[slot - 1].name)))	/* lower case in it */
+			if (!text_is(var, env_name(&b, k, element(l->c, g, i))))	/* lower case in it */
 				k = NULL;
-		} else {
-			for (k = keys; k < keys + COUNT(keys); k++)
-				if (!is_listener_key(k) && text_is(var, env_name(&b, k, NULL)))
-					break;
 		}
-		if (k == NULL || k == keys + COUNT(keys))
+		if (k == NULL)
 			complain_variable(l, var);
 		else
-			set_value(l, slot, k, text_sub(whole, var.len + 1, whole.len));
+			set_value(l, k, i, text_sub(whole, var.len + 1, whole.len));
 	}
+}
+
+/* The group of "section.NAME", as flags write it; NULL: none. */
+static const struct group *
+flag_group(struct span section, struct span *name)
+{
+	for (const struct group *g = groups; g < groups + COUNT(groups); g++) {
+		size_t n = strlen(g->section);
+
+		if (section.len > n && starts(section, g->section) && section.p[n] == '.') {
+			*name = text_sub(section, n + 1, section.len);
+			return g;
+		}
+	}
+	return NULL;
 }
 
 /* -o section.key=value; [smtpd.listener mx] address is smtpd.listener.mx.address, or with the blank as in the file. */
@@ -778,30 +879,23 @@ load_flag(struct loader *l, const char *flag)
 	snprintf(l->where, sizeof(l->where), "flag -o %.*s", ARG(text_sub(whole, 0, equals)));
 	section = text_sub(whole, 0, dot);
 	key = text_trim(text_sub(whole, dot + 1, equals));
-	if (starts(section, LISTENER ".")) {
-		l->section = SEC_LISTENER;
-		l->known = LISTENER;
-		l->slot = listener_slot(l, text_sub(section, strlen(LISTENER "."), section.len));
-		if (l->slot == 0)
-			return;
-	} else {
+	const struct group *g = flag_group(section, &name);
+	if (g != NULL)
+		section_open(l, g->section, name);
+	else
 		section_enter(l, section);
-		if (l->section == SEC_UNKNOWN)
-			return;
-		if (l->section != SEC_OURS && l->section != SEC_LISTENER) {
-			(void)section_kind(section, &l->known, &name);
-			complain(l, "unknown section '%.*s'; did you mean %s?", ARG(section), l->known);
-			return;
-		}
+	if (l->section == SEC_UNKNOWN)
+		return;
+	if (l->section != SEC_OURS) {
+		complain(l, "unknown section '%.*s'; did you mean %s?", ARG(section), l->known);
+		return;
 	}
 	if (text_copy(text, sizeof(text), key) == 0)
 		k = key_find(l->known, text);
 	if (k != NULL)
-		set_value(l, l->slot, k, text_sub(whole, equals + 1, whole.len));
-	else if (strcmp(l->known, "server") == 0)
-		complain(l, "[server] %.*s: unknown key '%.*s'; did you mean hostname?", ARG(key), ARG(key));
+		set_value(l, k, l->i, text_sub(whole, equals + 1, whole.len));
 	else
-		complain_unknown(l, l->known, key);
+		complain_unknown(l, l->known, l->i, key);
 }
 
 /* Public functions */
@@ -819,7 +913,7 @@ config_load(const char *file, char *const *env, const char *const *flags, size_t
 		return NULL;
 	}
 	at_line(&l, 0);
-	set_defaults(&l, 0);
+	set_defaults(&l, NULL, 0);
 	if (file != NULL)
 		load_file(&l, file);
 	load_environment(&l);
@@ -837,10 +931,9 @@ config_free(struct config *c)
 {
 	if (c == NULL)
 		return;
-	for (size_t slot = 0; slot <= c->listeners_n; slot++)
-		for (const struct key *k = keys; k < keys + COUNT(keys); k++)
-			if (k->type->clear != NULL && is_listener_key(k) == (slot > 0))
-				k->type->clear(field_of(c, slot, k));
+	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
+		for (size_t i = 0; k->type->clear != NULL && i < sections_of(c, k->section); i++)
+			k->type->clear(field_of(c, k, i));
 	if (c->origins != NULL)
 		free(c->origins->file);
 	free(c->origins);
@@ -849,9 +942,9 @@ config_free(struct config *c)
 
 /* "; default", "; file:line", ... */
 static void
-print_origin(const struct config *c, size_t slot, const struct key *k, struct buf *out)
+print_origin(const struct config *c, const struct key *k, size_t i, struct buf *out)
 {
-	const struct origin *o = origin_of(c, slot, k);
+	const struct origin *o = origin_of(c, k, i);
 	char text[256];
 	struct buf name;
 
@@ -866,7 +959,7 @@ print_origin(const struct config *c, size_t slot, const struct key *k, struct bu
 		break;
 	case FROM_ENV:
 		buf_fixed(&name, text, sizeof(text));
-		buf_printf(out, "environment %s", env_name(&name, k, slot == 0 ? NULL : c->listeners[slot - 1].name));
+		buf_printf(out, "environment %s", env_name(&name, k, name_of(c, k->section, i)));
 		break;
 	case FROM_FLAG:
 		buf_add_str(out, "flag");
@@ -875,23 +968,21 @@ print_origin(const struct config *c, size_t slot, const struct key *k, struct bu
 }
 
 static void
-print_section(const struct config *c, size_t slot, const char *section, FILE *f)
+print_section(const struct config *c, const char *section, size_t i, FILE *f)
 {
 	char value[CONFIG_VALUE_MAX + 1], origin[1024];
+	const char *name = name_of(c, section, i);
 	struct buf v, o;
 
-	if (slot == 0)
-		fprintf(f, "[%s]\n", section);
-	else
-		fprintf(f, "[%s %s]\n", section, c->listeners[slot - 1].name);
+	fprintf(f, "[%s%s%s]\n", section, *name == '\0' ? "" : " ", name);
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
 		if (strcmp(k->section, section) != 0)
 			continue;
 		buf_fixed(&v, value, sizeof(value));
 		buf_fixed(&o, origin, sizeof(origin));
-		k->type->print(k, field_of(c, slot, k), &v);
-		print_origin(c, slot, k, &o);
-		fprintf(f, "%-19s = %-30s ; %s\n", k->name, buf_str(&v), buf_str(&o));
+		k->type->print(k, field_of(c, k, i), &v);
+		print_origin(c, k, i, &o);
+		fprintf(f, "%-21s = %-30s ; %s\n", k->name, buf_str(&v), buf_str(&o));
 	}
 	putc('\n', f);
 }
@@ -899,13 +990,23 @@ print_section(const struct config *c, size_t slot, const char *section, FILE *f)
 int
 config_print(const struct config *c, FILE *f)
 {
-	for (const char *s = section_next(NULL); s != NULL; s = section_next(s)) {
-		if (strcmp(s, LISTENER) != 0)
-			print_section(c, 0, s, f);
-		for (size_t i = 0; strcmp(s, LISTENER) == 0 && i < c->listeners_n; i++)
-			print_section(c, i + 1, s, f);
-	}
+	for (const char *s = section_next(NULL); s != NULL; s = section_next(s))
+		for (size_t i = 0; i < sections_of(c, s); i++)
+			print_section(c, s, i, f);
 	return fflush(f) == EOF || ferror(f) ? -1 : 0;
+}
+
+/* "[section NAME]"; commented out where all its keys are, for it would be an element with nothing but defaults. */
+static void
+print_sample_title(const char *section, FILE *f)
+{
+	const struct group *g = group_find(section);
+	const char *example = g == NULL || g->example == NULL ? "" : g->example;
+	bool in_use = g == NULL;
+
+	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
+		in_use = in_use || (strcmp(k->section, section) == 0 && k->sample != NULL && *k->sample != '#');
+	fprintf(f, "\n%s[%s%s%s]\n", in_use ? "" : "#", section, *example == '\0' ? "" : " ", example);
 }
 
 int
@@ -917,7 +1018,7 @@ config_print_sample(FILE *f)
 	fputs("# smtpd.conf - every key of smtpd(8); see smtpd.conf(5). What is commented out stands at its default, or is an example.\n"
 	    "# A ; after a blank begins a comment. Sizes take k m g, times ms s m h d.\n", f);
 	for (const char *s = section_next(NULL); s != NULL; s = section_next(s)) {
-		fprintf(f, "\n[%s%s]\n", s, strcmp(s, LISTENER) == 0 ? " mx" : "");
+		print_sample_title(s, f);
 		for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
 			if (strcmp(k->section, s) != 0)
 				continue;

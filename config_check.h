@@ -7,13 +7,14 @@
 #include "config_value.h"
 
 /* Sections that checks name. */
-#define LISTENER "smtpd.listener"	/* its rows are written [smtpd.listener NAME] */
+#define LISTENER "smtpd.listener"
+#define OAUTH "smtpd.auth.oauth"
 #define DELIVERY "smtpd.delivery"
 #define LIMITS "smtpd.limits"
 #define TIMEOUTS "smtpd.timeouts"
 
 enum from { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
-enum section { SEC_OURS, SEC_LISTENER, SEC_SHARED, SEC_UNKNOWN, SEC_FOREIGN, SEC_NONE };
+enum section { SEC_OURS, SEC_SHARED, SEC_UNKNOWN, SEC_FOREIGN, SEC_NONE };
 
 struct loader {
 	struct config	*c;
@@ -26,11 +27,11 @@ struct loader {
 	unsigned	 line;
 	enum section	 section;	/* of the file's keys to come; SEC_NONE: before the first */
 	const char	*known;		/* its name in the table */
-	size_t		 slot;		/* its listener + 1 */
+	size_t		 i;		/* which element, where it is a group's */
 };
 
 const struct key	*key_find(const char *section, const char *name);
-/* Whether its value was reported already, so that what depends on it is not checked. i: which listener's, else 0. */
+/* Whether its value was reported already, so that what depends on it is not checked. i: which element's of a group, else 0. */
 bool			 key_is_bad(const struct config *c, const struct key *k, size_t i);
 /* One line to errors, with the place that its value came from. */
 void			 key_error(struct loader *l, const struct key *k, size_t i, const char *fmt, ...) PRINTF_LIKE(4, 5);

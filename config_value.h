@@ -16,7 +16,7 @@ struct type;
 struct key {
 	const char		*section, *name;
 	const struct type	*type;
-	size_t			 offset;	/* of the field in struct config, or in struct listener where section is LISTENER */
+	size_t			 offset;	/* of the field in struct config, or in an element of a group */
 	const char		*dflt;
 	uint64_t		 lo, hi;	/* of numbers, octets, milliseconds */
 	const char *const	*choices;	/* of an enumeration; NULL ends them */

@@ -535,9 +535,9 @@ flag_beats_environment_beats_file(void **state)
 	assert_string_equal(c->listeners[2].name, "third");
 	print_to(c, out);
 	assert_non_null(strstr(out, "/c:10\n"));
-	assert_non_null(strstr(out, "\nmax_errors          = 3                              ; environment SMTPD_LIMITS_MAX_ERRORS\n"));
-	assert_non_null(strstr(out, "\nlog_level           = error                          ; flag\n"));
-	assert_non_null(strstr(out, "\nmax_connections     = 1000                           ; default\n"));
+	assert_non_null(strstr(out, "\nmax_errors            = 3                              ; environment SMTPD_LIMITS_MAX_ERRORS\n"));
+	assert_non_null(strstr(out, "\nlog_level             = error                          ; flag\n"));
+	assert_non_null(strstr(out, "\nmax_connections       = 1000                           ; default\n"));
 	assert_non_null(strstr(out, "\n[smtpd.listener big_one]\n"));
 	assert_non_null(strstr(out, "; environment SMTPD_LISTENER_BIG_ONE_BARE_NEWLINE\n"));
 	config_free(c);
