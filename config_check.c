@@ -155,6 +155,11 @@ check_delivery(struct loader *l)
 	} else if (c->maildir_create && !key_is_bad(c, maildir, 0)) {
 		key_error(l, create, 0, "'yes' without a maildir; set maildir, or create = no");
 	}
+	if (c->relay_command.n > 0) {
+		unsigned used = check_command(l, key_find(RELAY, "command"), &c->relay_command, all);
+
+		c->relay_per_recipient = (used & (1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN)) != 0;
+	}
 	if (c->recipient_command.n > 0)
 		(void)check_command(l, check, &c->recipient_command, all & ~(1u << X_RECIPIENTS));
 	if (*c->recipients_file != '\0') {
@@ -181,16 +186,18 @@ endpoints_collide(const struct endpoint *a, const struct endpoint *b)
 static void
 check_listeners(struct loader *l)
 {
-	const struct config *c = l->c;
-	const struct key *address = key_find(LISTENER, "address"), *mode = key_find(LISTENER, "mode");
+	static const enum listener_auth auth_by_mode[MODE__MAX] = {
+		[MODE_SMTP] = AUTH_OFF, [MODE_SUBMISSION] = AUTH_REQUIRED, [MODE_SMTPS] = AUTH_REQUIRED, [MODE_ALT] = AUTH_OPTIONAL,
+	};
+	struct config *c = l->c;
+	const struct key *address = key_find(LISTENER, "address");
 	struct endpoint a, b;
 
 	for (size_t i = 0; i < c->listeners_n; i++) {
-		const struct listener *li = &c->listeners[i];
+		struct listener *li = &c->listeners[i];
 
-		if (li->mode == MODE_SUBMISSION || li->mode == MODE_SMTPS)
-			key_error(l, mode, i, "mode = %s needs TLS, which this version does not have yet; write smtp or alt",
-			    mode->choices[li->mode]);
+		if (li->auth == AUTH_BY_MODE)
+			li->auth = auth_by_mode[li->mode];
 		for (size_t j = 0; j < i; j++) {
 			if (key_is_bad(c, address, i) || key_is_bad(c, address, j) ||
 			    !endpoint_parse(text_span(li->address), &a) || !endpoint_parse(text_span(c->listeners[j].address), &b) ||

@@ -10,6 +10,9 @@
 #define LISTENER "smtpd.listener"
 #define OAUTH "smtpd.auth.oauth"
 #define DELIVERY "smtpd.delivery"
+#define RELAY "smtpd.relay"
+#define TLS "server.tls"
+#define AUTH "smtpd.auth"
 #define LIMITS "smtpd.limits"
 #define TIMEOUTS "smtpd.timeouts"
 

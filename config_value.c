@@ -197,21 +197,35 @@ parse_user(const struct key *k, struct span s, void *field, struct buf *why)
 	return set_string(field, s, why);
 }
 
+/* Whether it could not be written in a file: a ; at the beginning or after a blank begins a comment there. */
+static bool
+begins_comment(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if (s.p[i] == ';' && (i == 0 || is_blank(s.p[i - 1])))
+			return true;
+	return false;
+}
+
+static bool
+check_path(struct span s, struct buf *why)
+{
+	if (s.len == 0 || *s.p != '/') {
+		buf_printf(why, "'%.*s' is no absolute path; begin it with /", ARG(s));
+		return false;
+	}
+	if (begins_comment(s)) {
+		buf_printf(why, "'%.*s' has a ; after a blank; use another path", ARG(s));
+		return false;
+	}
+	return true;
+}
+
 static bool
 parse_path(const struct key *k, struct span s, void *field, struct buf *why)
 {
 	(void)k;
-	if (s.len > 0 && *s.p != '/') {
-		buf_printf(why, "'%.*s' is no absolute path; begin it with /", ARG(s));
-		return false;
-	}
-	for (size_t i = 1; i < s.len; i++) {
-		if (s.p[i] == ';' && is_blank(s.p[i - 1])) {	/* could not be written in a file */
-			buf_printf(why, "'%.*s' has a ; after a blank; use another path", ARG(s));
-			return false;
-		}
-	}
-	return set_string(field, s, why);
+	return (s.len == 0 || check_path(s, why)) && set_string(field, s, why);
 }
 
 bool
@@ -295,33 +309,34 @@ clear_words(void *field)
 	words_free(field);
 }
 
+/* One item of a comma list to out, as it is kept; false with *why. */
+typedef bool list_item(struct span item, struct buf *out, struct buf *why);
+
 static bool
-parse_domains(const struct key *k, struct span s, void *field, struct buf *why)
+parse_list(struct span s, list_item *add_item, bool unique, void *field, struct buf *why)
 {
 	struct words *f = field, w;
 	struct buf text;
 	struct span item;
-	char domain[SMTP_DOMAIN_MAX + 1];
 	size_t n = 0;
 	bool ok = true;
 
-	(void)k;
 	buf_init(&text, CONFIG_VALUE_MAX);
 	s = text_trim(s);
 	while (ok && text_token(&s, ",", &item)) {
-		item = text_trim(item);
-		if (!smtp_domain(item, true, domain)) {
-			buf_printf(why, "'%.*s' is no domain; write domains with commas between: example.com, example.org", ARG(item));
-			ok = false;
-		}
-		/* A name that is there twice, perhaps in another case, is kept once. */
+		size_t start = text.wpos;
 		bool twice = false;
-		for (size_t at = text.rpos; ok && !twice && at < text.wpos; at += strlen(text.data + at) + 1)
-			twice = strcmp(text.data + at, domain) == 0;
-		if (ok && !twice) {
-			buf_add(&text, domain, strlen(domain) + 1);
+
+		ok = add_item(text_trim(item), &text, why);
+		buf_add_char(&text, '\0');
+		if (!ok || text.failed)
+			break;
+		for (size_t at = 0; unique && !twice && at < start; at += strlen(text.data + at) + 1)
+			twice = strcmp(text.data + at, text.data + start) == 0;
+		if (twice)
+			text.wpos = start;
+		else
 			n++;
-		}
 	}
 	if (ok && (text.failed || words_set(&w, buf_span(&text), n) == -1)) {
 		buf_printf(why, "the list is longer than %d octets", CONFIG_VALUE_MAX);
@@ -336,13 +351,257 @@ parse_domains(const struct key *k, struct span s, void *field, struct buf *why)
 }
 
 static void
-print_domains(const struct key *k, const void *field, struct buf *out)
+print_list(const struct key *k, const void *field, struct buf *out)
 {
 	const struct words *f = field;
 
 	(void)k;
 	for (size_t i = 0; i < f->n; i++)
 		buf_printf(out, "%s%s", i == 0 ? "" : ", ", f->v[i]);
+}
+
+static bool
+add_domain(struct span item, struct buf *out, struct buf *why)
+{
+	char domain[SMTP_DOMAIN_MAX + 1];
+
+	if (!smtp_domain(item, true, domain)) {
+		buf_printf(why, "'%.*s' is no domain; write domains with commas between: example.com, example.org", ARG(item));
+		return false;
+	}
+	(void)buf_add_str(out, domain);	/* the caller sees that it failed */
+	return true;
+}
+
+/* A name that is there twice, perhaps in another case, is kept once. */
+static bool
+parse_domains(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	(void)k;
+	return parse_list(s, add_domain, true, field, why);
+}
+
+static bool
+add_path(struct span item, struct buf *out, struct buf *why)
+{
+	if (!check_path(item, why))
+		return false;
+	(void)buf_add_span(out, item);
+	return true;
+}
+
+static bool
+parse_paths(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	(void)k;
+	return parse_list(s, add_path, false, field, why);
+}
+
+static bool
+add_text(struct span item, struct buf *out, struct buf *why)
+{
+	if (item.len == 0 || begins_comment(item)) {
+		buf_printf(why, "'%.*s' is no item of a list; write items with commas between, without a ; at a beginning or after a blank",
+		    ARG(item));
+		return false;
+	}
+	(void)buf_add_span(out, item);
+	return true;
+}
+
+static bool
+parse_texts(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	(void)k;
+	return parse_list(s, add_text, false, field, why);
+}
+
+/* A word without blanks, lo octets at least. */
+static bool
+parse_word(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	bool ok = s.len >= k->lo && !begins_comment(s);
+
+	for (size_t i = 0; ok && i < s.len; i++)
+		ok = is_vchar(s.p[i]);
+	if (!ok) {
+		buf_printf(why, "'%.*s' is no word; write one without blanks", ARG(s));
+		if (*k->dflt != '\0')
+			buf_printf(why, ", such as %s", k->dflt);
+		return false;
+	}
+	return set_string(field, s, why);
+}
+
+static bool
+host_is_loopback(struct span host)
+{
+	char text[INET6_ADDRSTRLEN];
+	uint8_t ip[16];
+
+	if (text_is_nocase(host, "localhost") || text_is(host, "[::1]"))
+		return true;
+	return text_copy(text, sizeof(text), host) == 0 && inet_pton(AF_INET, text, ip) == 1 && ip[0] == 127;
+}
+
+/* host or host:port at the start of s, of a URL; false: it is none. */
+static bool
+url_host(struct span s, struct span *host)
+{
+	size_t end = 0, i = 0;
+	char text[INET6_ADDRSTRLEN];
+	uint8_t ip[16];
+	uint64_t port = 1;
+
+	while (end < s.len && s.p[end] != '/' && s.p[end] != '?')
+		end++;
+	s = text_sub(s, 0, end);
+	if (s.len > 0 && *s.p == '[') {
+		i = text_find(s, ']');
+		if (i == SIZE_MAX || text_copy(text, sizeof(text), text_sub(s, 1, i)) == -1 || inet_pton(AF_INET6, text, ip) != 1)
+			return false;
+		i++;
+	} else {
+		while (i < s.len && (is_alnum(s.p[i]) || memchr("-._", s.p[i], 3) != NULL))
+			i++;
+	}
+	*host = text_sub(s, 0, i);
+	return i > 0 && (i == s.len || (s.p[i] == ':' && text_u64(text_sub(s, i + 1, s.len), 65535, &port) == 0 && port > 0));
+}
+
+/*
+ * https, or http to this machine: what is fetched decides who may log in. There is no user part, behind which another host could
+ * stand ("http://127.0.0.1@example.net/"), and no fragment.
+ */
+static bool
+parse_url(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	size_t head = text_starts_nocase(s, "https://") ? 8 : text_starts_nocase(s, "http://") ? 7 : 0;
+	struct span host = { NULL, 0 };
+	bool ok = s.len == 0 || (head > 0 && url_host(text_sub(s, head, s.len), &host));
+
+	(void)k;
+	for (size_t i = 0; ok && i < s.len; i++)
+		ok = is_vchar(s.p[i]) && s.p[i] != '#';
+	if (!ok) {
+		buf_printf(why, "'%.*s' is no URL; write such as https://login.example.com/keys", ARG(s));
+		return false;
+	}
+	if (head == 7 && !host_is_loopback(host)) {
+		buf_printf(why, "'%.*s' is fetched without TLS, so anyone on the way decides who may log in; write https://", ARG(s));
+		return false;
+	}
+	return set_string(field, s, why);
+}
+
+static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };	/* ::ffff:0:0/96 */
+
+static void
+print_network(const struct network *n, struct buf *out)
+{
+	char text[INET6_ADDRSTRLEN];
+	bool v4 = n->bits >= 96 && memcmp(n->ip, mapped, 12) == 0;
+
+	/* cannot fail: the family is known, and there is room */
+	if (inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? n->ip + 12 : n->ip, text, sizeof(text)) != NULL)
+		buf_printf(out, "%s/%u", text, v4 ? n->bits - 96 : n->bits);
+}
+
+static bool
+parse_network(struct span s, struct network *n, struct buf *why)
+{
+	size_t slash = text_find(s, '/');
+	struct span address = text_sub(s, 0, slash);
+	char text[INET6_ADDRSTRLEN];
+	uint64_t bits = 0;
+	unsigned width = 0;
+	struct network meant;
+
+	*n = (struct network){ .bits = 128 };
+	if (text_copy(text, sizeof(text), address) == 0) {
+		if (inet_pton(AF_INET, text, n->ip + 12) == 1) {
+			memcpy(n->ip, mapped, 12);
+			width = 32;
+		} else if (inet_pton(AF_INET6, text, n->ip) == 1) {
+			width = 128;
+		}
+	}
+	if (width == 0 || (slash != SIZE_MAX && text_u64(text_sub(s, slash + 1, s.len), width, &bits) == -1)) {
+		buf_printf(why, "'%.*s' is no network; write networks with commas between: 192.0.2.0/24, 2001:db8::/32", ARG(s));
+		return false;
+	}
+	if (slash != SIZE_MAX)
+		n->bits = 128 - width + (unsigned)bits;
+	meant = *n;
+	for (unsigned bit = n->bits; bit < 128; bit++)
+		meant.ip[bit / 8] &= (uint8_t)~(0x80u >> bit % 8);
+	if (memcmp(meant.ip, n->ip, 16) == 0)
+		return true;
+	buf_printf(why, "'%.*s' has bits set behind its first %u; write ", ARG(s), (unsigned)bits);
+	print_network(&meant, why);
+	buf_printf(why, ", or %.*s for that one address", ARG(address));
+	return false;
+}
+
+static bool
+parse_networks(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	struct networks *f = field;
+	struct network *v = NULL;
+	struct span item;
+	size_t n = 0, max = 0;
+
+	(void)k;
+	s = text_trim(s);
+	for (size_t i = 0; i < s.len; i++)
+		max += s.p[i] == ',';
+	if (s.len > 0 && (v = calloc(max + 1, sizeof(*v))) == NULL) {
+		buf_add_str(why, "out of memory");
+		return false;
+	}
+	while (text_token(&s, ",", &item)) {
+		if (!parse_network(text_trim(item), &v[n++], why)) {
+			free(v);
+			return false;
+		}
+	}
+	free(f->v);
+	*f = (struct networks){ v, n };
+	return true;
+}
+
+static void
+print_networks(const struct key *k, const void *field, struct buf *out)
+{
+	const struct networks *f = field;
+
+	(void)k;
+	for (size_t i = 0; i < f->n; i++) {
+		buf_add_str(out, i == 0 ? "" : ", ");
+		print_network(&f->v[i], out);
+	}
+}
+
+static void
+clear_networks(void *field)
+{
+	struct networks *f = field;
+
+	free(f->v);
+	*f = (struct networks){ NULL, 0 };
+}
+
+bool
+network_is_wide(const struct network *n)
+{
+	unsigned v4 = n->bits < 96 ? n->bits : 96, i = 0;
+
+	while (i < v4 && ((n->ip[i / 8] ^ mapped[i / 8]) & (0x80u >> i % 8)) == 0)
+		i++;
+	if (i == v4)	/* it is IPv4, or holds all of it */
+		return n->bits < 96 + 8;
+	return n->bits < 16 && !((n->ip[0] & 0xfe) == 0xfc && n->bits >= 7) &&	/* RFC 4193 */
+	    !(n->ip[0] == 0xfe && (n->ip[1] & 0xc0) == 0x80 && n->bits >= 10);	/* RFC 4291 2.5.6 */
 }
 
 /* A choice's number; enumerations are stored as unsigned, which K_ENUM checks. */
@@ -364,7 +623,8 @@ parse_enum(const struct key *k, struct span s, void *field, struct buf *why)
 	}
 	buf_printf(why, "'%.*s' is not one of", ARG(s));
 	for (unsigned i = 0; k->choices[i] != NULL; i++)
-		buf_printf(why, "%s %s", i == 0 ? "" : ",", k->choices[i]);
+		if (*k->choices[i] != '\0')	/* what an empty value means has no name */
+			buf_printf(why, " %s%s", k->choices[i], k->choices[i + 1] == NULL ? "" : ",");
 	if (text_distance(text, nearest) <= 2)
 		buf_printf(why, "; did you mean %s?", nearest);
 	else
@@ -509,7 +769,12 @@ const struct type
 	type_path = { parse_path, print_string, clear_string },
 	type_address = { parse_address, print_string, clear_string },
 	type_command = { parse_command, print_command, clear_words },
-	type_domains = { parse_domains, print_domains, clear_words },
+	type_paths = { parse_paths, print_list, clear_words },
+	type_texts = { parse_texts, print_list, clear_words },
+	type_word = { parse_word, print_string, clear_string },
+	type_url = { parse_url, print_string, clear_string },
+	type_networks = { parse_networks, print_networks, clear_networks },
+	type_domains = { parse_domains, print_list, clear_words },
 	type_enum = { parse_enum, print_enum, NULL },
 	type_bool = { parse_bool, print_bool, NULL },
 	type_number = { parse_number, print_number, NULL },

@@ -18,7 +18,7 @@ struct key {
 	const struct type	*type;
 	size_t			 offset;	/* of the field in struct config, or in an element of a group */
 	const char		*dflt;
-	uint64_t		 lo, hi;	/* of numbers, octets, milliseconds */
+	uint64_t		 lo, hi;	/* of numbers, octets, milliseconds; lo: of a word's length */
 	const char *const	*choices;	/* of an enumeration; NULL ends them */
 	const char		*sample;	/* the sample file's value; NULL: the default, commented out; "#...": this, commented out */
 	const char		*help;
@@ -32,8 +32,8 @@ struct type {
 };
 
 /* Enumerations are stored as unsigned. */
-extern const struct type type_hostname, type_user, type_path, type_address, type_command, type_domains, type_enum, type_bool, type_number,
-    type_size, type_time;
+extern const struct type type_hostname, type_user, type_path, type_address, type_command, type_domains, type_paths, type_texts,
+    type_word, type_url, type_networks, type_enum, type_bool, type_number, type_size, type_time;
 
 /* What a listener's address means; family 0 is both. */
 struct endpoint {
@@ -43,5 +43,7 @@ struct endpoint {
 };
 
 bool	endpoint_parse(struct span s, struct endpoint *e);
+/* Whether it is a large part of the Internet: shorter than /8 of IPv4 or /16 of IPv6, and not of addresses for local use. */
+bool	network_is_wide(const struct network *n);
 
 #endif
