@@ -23,7 +23,7 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 
 OBJS = smtpd.o \
 	front.o agent.o \
-	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
+	session.o sasl.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
 	smtp.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
@@ -68,8 +68,8 @@ $(B)/release/%.o: %.c $(B)/.deps
 
 # ---- for tests ----
 
-# BearSSL and libcurl for this machine's C library, without sanitizers.
-HOST_LIBS = build/host/lib/libcurl.a build/host/lib/libbearssl.a -lpthread
+# BearSSL and libcurl for this machine's C library, without sanitizers; crypt(3) is a library of its own there, musl has it in libc.
+HOST_LIBS = build/host/lib/libcurl.a build/host/lib/libbearssl.a -lpthread -lcrypt
 build/host/include/ini.h: $(B)/.deps build/host/.libs
 	@mkdir -p $(@D)
 	cp $(DEPS)/src/inih/ini.h $(DEPS)/src/jsmn/jsmn.h $(@D)

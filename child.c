@@ -58,10 +58,12 @@ struct children {
 /* ---- after fork, in the child ---- */
 
 struct start {
+	child_fn	*fn;			/* NULL: execute argv */
+	const void	*fn_arg;
 	char *const	*argv;
 	char *const	*env;
 	int		 in_fd, out_fd, extra_fd, status_fd;
-	const struct child_user *user;
+	const struct child_user *user;		/* NULL: as we are */
 };
 
 /* Close what is not ours to hand on. All of it is close-on-exec already; this is for what a library has opened. */
@@ -152,9 +154,11 @@ run(struct start *s)
 
 	/* setsid() makes the process group, and leaves the terminal */
 	if (setsid() != -1 && arrange_fds(s) == 0 && chdir("/") == 0 &&
-	    (!s->user->change || sandbox_become(s->user->uid, s->user->gid) == 0)) {
+	    (s->user == NULL || !s->user->change || sandbox_become(s->user->uid, s->user->gid) == 0)) {
 		(void)umask(077);
 		default_signals();
+		if (s->fn != NULL)
+			_exit(s->fn(s->fn_arg));
 		execute(s->argv, s->env);
 	}
 	error = errno;
@@ -375,9 +379,8 @@ children_running(const struct children *t)
 	return t->running;
 }
 
-struct child *
-child_start(struct children *t, char *const *argv, char *const *env, int in_fd, int extra_fd, const struct child_user *user,
-    int64_t deadline_ms, child_done *done, void *arg)
+static struct child *
+start(struct children *t, struct start *s, int64_t deadline_ms, child_done *done, void *arg)
 {
 	struct child *c = NULL;
 	int out[2] = { -1, -1 }, status[2] = { -1, -1 }, error;
@@ -397,9 +400,11 @@ child_start(struct children *t, char *const *argv, char *const *env, int in_fd, 
 	if (loop_add(t->loop, &c->slot, out[0], POLLIN, child_ready, c) == -1)
 		goto fail;
 	pid = fork();
-	if (pid == 0)
-		run(&(struct start){ .argv = argv, .env = env, .in_fd = in_fd, .out_fd = out[1], .extra_fd = extra_fd,
-		    .status_fd = status[1], .user = user });
+	if (pid == 0) {
+		s->out_fd = out[1];
+		s->status_fd = status[1];
+		run(s);
+	}
 	if (pid == -1) {
 		loop_remove(&c->slot);	/* keeps errno */
 		goto fail;
@@ -427,6 +432,23 @@ fail:
 	}
 	errno = error;
 	return NULL;
+}
+
+struct child *
+child_start(struct children *t, char *const *argv, char *const *env, int in_fd, int extra_fd, const struct child_user *user,
+    int64_t deadline_ms, child_done *done, void *arg)
+{
+	struct start s = { .argv = argv, .env = env, .in_fd = in_fd, .extra_fd = extra_fd, .user = user };
+
+	return start(t, &s, deadline_ms, done, arg);
+}
+
+struct child *
+child_call(struct children *t, child_fn *fn, const void *fn_arg, int64_t deadline_ms, child_done *done, void *arg)
+{
+	struct start s = { .fn = fn, .fn_arg = fn_arg, .in_fd = -1, .extra_fd = -1 };
+
+	return start(t, &s, deadline_ms, done, arg);
 }
 
 void

@@ -52,6 +52,12 @@ size_t		 children_running(const struct children *c);
  */
 struct child	*child_start(struct children *c, char *const *argv, char *const *env, int in_fd, int extra_fd,
 	    const struct child_user *user, int64_t deadline_ms, child_done *done, void *arg);
+/*
+ * The same without exec, for work that would hold the loop up: fn sees our memory as it is now and none of our descriptors, runs
+ * as we do, and what it returns (0 to 255) is the exit status. Nothing of ours registered by atexit(3) runs there.
+ */
+typedef int child_fn(const void *arg);
+struct child	*child_call(struct children *c, child_fn *fn, const void *fn_arg, int64_t deadline_ms, child_done *done, void *arg);
 /* Stop it as at its deadline; done is still called. */
 void		 child_stop(struct child *c);
 

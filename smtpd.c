@@ -312,6 +312,7 @@ child_main(const struct process *p, int control_fd)
 		if (master.listens[i].address != NULL && strcmp(master.listens[i].address, c->listeners[p->listener].address) == 0)
 			listen_fd = master.listens[i].fd;
 	leave_master(control_fd, listen_fd);
+	limits_auth_drop(master.limits);
 	return front_run(&(struct front_args){ .config = c, .listener = &c->listeners[p->listener], .limits = master.limits,
 	    .row = p->row, .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
 }

@@ -420,6 +420,98 @@ child_stop_works_like_the_deadline(void **state)
 	assert_true(p.r.timed_out);
 }
 
+static int
+call_return(const void *arg)
+{
+	return *(const int *)arg;
+}
+
+static int
+call_kill(const void *arg)
+{
+	return raise(*(const int *)arg);
+}
+
+static int
+call_sleep(const void *arg)
+{
+	(void)poll(NULL, 0, 60000);
+	return 0;
+}
+
+/* 0: it has descriptors 0, 1, 2 and that of the start's report, its own session, umask and default signals. */
+static int
+call_look(const void *arg)
+{
+	struct sigaction sa;
+	sigset_t blocked;
+
+	(void)dprintf(1, "%s", (const char *)arg);
+	if (sigaction(SIGPIPE, NULL, &sa) == -1 || sa.sa_handler != SIG_DFL)
+		return 1;
+	if (sigprocmask(SIG_SETMASK, NULL, &blocked) == -1 || sigismember(&blocked, SIGTERM) || sigismember(&blocked, SIGCHLD))
+		return 2;
+	if (umask(0) != 077 || getsid(0) != getpid())
+		return 3;
+	return count_fds() == 4 ? 0 : 4;
+}
+
+static pid_t ourselves;
+
+static void
+at_exit(void)
+{
+	if (getpid() != ourselves)
+		(void)!write(1, "atexit", 6);
+}
+
+static void
+a_function_of_ours_runs_in_a_child(void **state)
+{
+	static const int statuses[] = { 0, 1, 111, 255 }, deadly[] = { SIGKILL, SIGUSR1, SIGTERM };
+	struct sigaction ignore = { .sa_handler = SIG_IGN }, old;
+	int leaked = open("/dev/null", O_RDONLY), before = count_fds();
+	struct report p = { 0 };
+	sigset_t block;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(statuses); i++) {
+		p = (struct report){ 0 };
+		assert_non_null(child_call(children, call_return, &statuses[i], 5000, note, &p));
+		assert_int_equal(p.calls, 0);
+		wait_for(&p);
+		assert_true(WIFEXITED(p.r.status));
+		assert_int_equal(WEXITSTATUS(p.r.status), statuses[i]);
+		assert_string_equal(p.output, "");	/* not "atexit" */
+	}
+	for (size_t i = 0; i < COUNT(deadly); i++) {
+		p = (struct report){ 0 };
+		assert_non_null(child_call(children, call_kill, &deadly[i], 5000, note, &p));
+		wait_for(&p);
+		assert_true(WIFSIGNALED(p.r.status));
+		assert_int_equal(WTERMSIG(p.r.status), deadly[i]);
+		assert_false(p.r.timed_out);
+	}
+	p = (struct report){ 0 };
+	assert_non_null(child_call(children, call_sleep, NULL, 200, note, &p));
+	wait_for(&p);
+	assert_true(p.r.timed_out);
+	assert_int_equal(WTERMSIG(p.r.status), SIGTERM);
+	sigaction(SIGPIPE, &ignore, &old);
+	sigemptyset(&block);
+	sigaddset(&block, SIGTERM);
+	sigprocmask(SIG_BLOCK, &block, NULL);
+	p = (struct report){ 0 };
+	assert_non_null(child_call(children, call_look, "output", 5000, note, &p));
+	wait_for(&p);
+	sigprocmask(SIG_UNBLOCK, &block, NULL);
+	sigaction(SIGPIPE, &old, NULL);
+	assert_string_equal(p.output, "output");
+	assert_int_equal(p.r.status, 0);
+	assert_int_equal(count_fds(), before);
+	close(leaked);
+}
+
 static void
 five_hundred_at_once(void **state)	/* case 14.5 */
 {
@@ -570,6 +662,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(exit_0_after_the_deadline_is_still_too_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_group_dies_with_its_leader_after_the_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(child_stop_works_like_the_deadline, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_function_of_ours_runs_in_a_child, setup, teardown),
 		cmocka_unit_test_setup_teardown(five_hundred_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(strangers_are_reaped, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_out_of_reach_starts_nothing, setup, teardown),
@@ -578,5 +671,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(another_user, setup, teardown),
 	};
 
+	ourselves = getpid();
+	if (atexit(at_exit) != 0)
+		return 1;
 	return cmocka_run_group_tests_name("child", tests, NULL, NULL);
 }
