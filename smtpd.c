@@ -648,12 +648,30 @@ signal_ready(void *arg, short revents)
 	}
 }
 
+/*
+ * Signals that mean nothing here and would end a process (case 14.5). Fronts and the agent inherit this, commands do not.
+ * Not ignored are faults, and QUIT: the way out for whoever has no other.
+ */
+static void
+signals_ignore(void)
+{
+	static const int ignored[] = { SIGPIPE, SIGXFSZ, SIGXCPU, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR };
+
+	for (size_t i = 0; i < COUNT(ignored); i++)
+		if (signal(ignored[i], SIG_IGN) == SIG_ERR)
+			fatal("signals", "%s", strerror(errno));
+	for (int n = SIGRTMIN; n <= SIGRTMAX; n++)
+		if (signal(n, SIG_IGN) == SIG_ERR)
+			fatal("signals", "%s", strerror(errno));
+}
+
 static void
 signals_init(void)
 {
 	sigset_t set;
 
-	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigemptyset(&set) == -1 || sigaddset(&set, SIGTERM) == -1 ||
+	signals_ignore();
+	if (sigemptyset(&set) == -1 || sigaddset(&set, SIGTERM) == -1 ||
 	    sigaddset(&set, SIGINT) == -1 || sigaddset(&set, SIGHUP) == -1 || sigaddset(&set, SIGCHLD) == -1 ||
 	    sigprocmask(SIG_BLOCK, &set, NULL) == -1 || (master.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)) == -1)
 		fatal("signals", "%s", strerror(errno));
