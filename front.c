@@ -285,6 +285,7 @@ conn_close(struct conn *c)
 	file_close(c);
 	in_drop(c);
 	out_drop(c);
+	buf_reset(&f->out);	/* what it can no longer be told is for nobody else */
 	limits_disconnect(f->args.limits, f->args.row);
 	agent_queue(c, OWES_CLOSE);
 	agent_flush(f);

@@ -80,8 +80,6 @@ static struct master {
 	bool		 stopping;
 } master;
 
-static void	process_start(struct process *p);
-
 /* ---- listening sockets ---- */
 
 /* "host:port" as config.c has checked it: a numeric address, [IPv6], or nothing for both families. */
@@ -255,6 +253,17 @@ agent_of(const struct generation *g)
 	return NULL;
 }
 
+static size_t
+generation_processes(const struct generation *g, bool agents)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].generation == g && (agents || !master.processes[i].is_agent))
+			n++;
+	return n;
+}
+
 /* Connect a front and its agent with a fresh pair of sockets. */
 static void
 introduce(const struct process *front, const struct process *agent)
@@ -317,6 +326,30 @@ child_main(const struct process *p, int control_fd)
 	    .row = p->row, .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
 }
 
+static void
+process_free(struct process *p)
+{
+	if (p->row != -1)
+		limits_row_free(master.limits, p->row);
+	if (p->control_fd != -1)
+		close(p->control_fd);
+	loop_remove(&p->start);
+	*p = (struct process){ 0 };
+}
+
+/* It will not be started again; its generation ends with the last of them. */
+static void
+process_forget(struct process *p)
+{
+	struct generation *g = p->generation;
+
+	process_free(p);
+	if (generation_processes(g, true) == 0) {
+		config_free(g->config);
+		*g = (struct generation){ 0 };
+	}
+}
+
 /* Try again later, and later still when that does not help. */
 static void
 process_delay(struct process *p)
@@ -370,7 +403,9 @@ process_due(void *arg, short revents)
 	struct process *p = arg;
 
 	(void)revents;
-	if (p->pid == 0 && !master.stopping)
+	if (p->generation->draining && generation_processes(p->generation, false) == 0)
+		process_forget(p);	/* an agent whose last front has left meanwhile */
+	else
 		process_start(p);
 }
 
@@ -383,8 +418,10 @@ process_new(struct generation *g, bool is_agent, uint32_t listener)
 		if (p->generation != NULL)
 			continue;
 		*p = (struct process){ .generation = g, .is_agent = is_agent, .listener = listener, .control_fd = -1, .row = -1 };
-		if (!is_agent && (p->row = limits_row_take(master.limits)) == -1)
+		if (!is_agent && (p->row = limits_row_take(master.limits)) == -1) {
+			*p = (struct process){ 0 };
 			break;
+		}
 		/* cannot fail: the loop has a slot for each process */
 		(void)loop_add(&master.loop, &p->start, -1, 0, process_due, p);
 		process_start(p);
@@ -393,29 +430,7 @@ process_new(struct generation *g, bool is_agent, uint32_t listener)
 	return NULL;
 }
 
-static void
-process_free(struct process *p)
-{
-	if (p->row != -1)
-		limits_row_free(master.limits, p->row);
-	if (p->control_fd != -1)
-		close(p->control_fd);
-	loop_remove(&p->start);
-	*p = (struct process){ 0 };
-}
-
 /* ---- generations ---- */
-
-static size_t
-generation_processes(const struct generation *g, bool agents)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < PROCESSES_MAX; i++)
-		if (master.processes[i].generation == g && (agents || !master.processes[i].is_agent))
-			n++;
-	return n;
-}
 
 static struct generation *
 generation_start(struct config *c)
@@ -560,6 +575,10 @@ stop(void)
 		if (master.generations[i].config != NULL)
 			generation_tell(&master.generations[i], CTL_STOP, CTL_DRAIN);
 	loop_deadline(&master.stop, loop_clock_ms() + master.current->config->shutdown_ms + STOP_GRACE_MS);
+	/* those that wait to be started again have no exit that would be waited for */
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].generation != NULL && master.processes[i].pid == 0)
+			process_forget(&master.processes[i]);
 }
 
 static void
@@ -589,11 +608,7 @@ process_ended(struct process *p, int status)
 		p->row = -1;
 	}
 	if (master.stopping || (g->draining && (!p->is_agent || generation_processes(g, false) == 0))) {
-		process_free(p);
-		if (generation_processes(g, true) == 0) {
-			config_free(g->config);
-			*g = (struct generation){ 0 };
-		}
+		process_forget(p);
 		return;
 	}
 	if (!p->is_agent && (p->row = limits_row_take(master.limits)) == -1)
@@ -634,12 +649,30 @@ signal_ready(void *arg, short revents)
 	}
 }
 
+/*
+ * Signals that mean nothing here and would end a process (case 14.5). Fronts and the agent inherit this, commands do not.
+ * Not ignored are faults, and QUIT: the way out for whoever has no other.
+ */
+static void
+signals_ignore(void)
+{
+	static const int ignored[] = { SIGPIPE, SIGXFSZ, SIGXCPU, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR };
+
+	for (size_t i = 0; i < COUNT(ignored); i++)
+		if (signal(ignored[i], SIG_IGN) == SIG_ERR)
+			fatal("signals", "%s", strerror(errno));
+	for (int n = SIGRTMIN; n <= SIGRTMAX; n++)
+		if (signal(n, SIG_IGN) == SIG_ERR)
+			fatal("signals", "%s", strerror(errno));
+}
+
 static void
 signals_init(void)
 {
 	sigset_t set;
 
-	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigemptyset(&set) == -1 || sigaddset(&set, SIGTERM) == -1 ||
+	signals_ignore();
+	if (sigemptyset(&set) == -1 || sigaddset(&set, SIGTERM) == -1 ||
 	    sigaddset(&set, SIGINT) == -1 || sigaddset(&set, SIGHUP) == -1 || sigaddset(&set, SIGCHLD) == -1 ||
 	    sigprocmask(SIG_BLOCK, &set, NULL) == -1 || (master.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)) == -1)
 		fatal("signals", "%s", strerror(errno));

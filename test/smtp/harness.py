@@ -289,6 +289,7 @@ class Server:
 				line = self.wait_log("listening", listener=listener)
 				host, port = line["address"].rsplit(":", 1)
 				self.addresses[listener] = (host.strip("[]"), int(port))
+		self.wait_log("started")
 		return self
 
 	def read(self, pipe):
