@@ -60,7 +60,8 @@ static const char *const tls_versions[] = {
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum log_format) == sizeof(unsigned) &&
     sizeof(enum rcpt_rejection) == sizeof(unsigned) && sizeof(enum listener_mode) == sizeof(unsigned) &&
     sizeof(enum bare_newline) == sizeof(unsigned) && sizeof(enum listener_auth) == sizeof(unsigned) &&
-    sizeof(enum sender_check) == sizeof(unsigned) && sizeof(enum tls_min) == sizeof(unsigned), "enumerations are stored as unsigned");
+    sizeof(enum sender_check) == sizeof(unsigned) && sizeof(enum tls_min) == sizeof(unsigned),
+    "enumerations are stored as unsigned");
 
 #define KIB UINT64_C(1024)
 
@@ -174,7 +175,8 @@ static const struct group {
 	size_t		 size, max;
 } groups[] = {
 #define GROUP(sec, what, example, T, f) \
-	{ sec, what, example, FIELD(config, f[0], struct T), FIELD(config, f##_n, size_t), sizeof(struct T), COUNT(((struct config *)0)->f) }
+	{ sec, what, example, FIELD(config, f[0], struct T), FIELD(config, f##_n, size_t), sizeof(struct T), \
+	    COUNT(((struct config *)0)->f) }
 	GROUP(LISTENER, "listener", "mx", listener, listeners),
 	GROUP(OAUTH, "issuer", NULL, issuer, issuers),
 };

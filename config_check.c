@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define PROCESSES_SPARE 8	/* master, agent, Maildir writers, and a reload's */
+#define X_ALL ((1u << X__MAX) - 1)
 
 const char *const expansion_names[X__MAX] = {
 	[X_SENDER] = "sender", [X_RECIPIENT] = "recipient", [X_RECIPIENTS] = "recipients", [X_USER] = "user",
@@ -49,7 +50,7 @@ check_expansions(struct loader *l, const struct key *k, const char *word, unsign
 
 		if (x > X__MAX) {
 			key_error(l, k, 0, "'%.100s' has no }; write such as %%{recipient}", p);
-		} else if (x == X__MAX) {
+		} else if (x == X__MAX && allowed != 0) {
 			if (text_copy(name, sizeof(name), (struct span){ p + 2, len - 3 }) == -1)
 				name[0] = '\0';
 			for (unsigned i = 0; i < X__MAX; i++)
@@ -131,45 +132,157 @@ check_command(struct loader *l, const struct key *k, const struct words *w, unsi
 	return used;
 }
 
+/* A file that is read later on: it is there. secret: not everybody is to read it (case 15.5). */
+static void
+check_file(struct loader *l, const struct key *k, size_t i, const char *path, bool secret)
+{
+	struct stat st;
+
+	if (*path == '\0')
+		return;
+	if (stat(path, &st) == -1 || access(path, R_OK) == -1)
+		key_error(l, k, i, "'%.100s' cannot be read: %s; correct the path, or the file's mode", path, strerror(errno));
+	else if (S_ISDIR(st.st_mode))
+		key_error(l, k, i, "'%.100s' is a directory; name a file", path);
+	else if (secret && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH) != 0)
+		key_warning(l, k, i, "'%.100s' can be read by everybody; take that away (chmod o-r)", path);
+}
+
+static bool
+takes_one_recipient(unsigned used)
+{
+	return (used & (1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN)) != 0;
+}
+
+/* Whether every client is a user or in a trusted network, so that what is not for our domains has a way, too. */
+static bool
+relays_for_all(const struct config *c)
+{
+	const struct key *trusted = key_find(LISTENER, "trusted_networks");
+
+	for (size_t i = 0; i < c->listeners_n; i++)
+		if (c->listeners[i].auth == AUTH_OFF && c->listeners[i].trusted_networks.n == 0 && !key_is_bad(c, trusted, i))
+			return false;
+	return c->relay_command.n > 0 || key_is_bad(c, key_find(RELAY, "command"), 0);
+}
+
 static void
 check_delivery(struct loader *l)
 {
 	struct config *c = l->c;
 	const struct key *command = key_find(DELIVERY, "command"), *maildir = key_find(DELIVERY, "maildir");
-	const struct key *file = key_find(DELIVERY, "recipients_file"), *check = key_find(DELIVERY, "recipient_command");
-	const struct key *create = key_find(DELIVERY, "create"), *domains = key_find("smtpd", "domains");
-	const unsigned all = (1u << X__MAX) - 1;
-	struct stat st;
+	const struct key *check = key_find(DELIVERY, "recipient_command"), *create = key_find(DELIVERY, "create");
+	const struct key *domains = key_find("smtpd", "domains");
+	bool relays_only = c->domains.n == 0 && relays_for_all(c);
 
 	if (c->command.n > 0) {
-		unsigned used = check_command(l, command, &c->command, all);
-
-		c->per_recipient = (used & (1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN)) != 0;
+		c->per_recipient = takes_one_recipient(check_command(l, command, &c->command, X_ALL));
 		if (*c->maildir != '\0')
 			key_error(l, maildir, 0, "'%.100s' beside a command; keep one of command and maildir", c->maildir);
-	} else if (*c->maildir == '\0' && !key_is_bad(c, command, 0) && !key_is_bad(c, maildir, 0)) {
+	} else if (*c->maildir == '\0' && !relays_only && !key_is_bad(c, command, 0) && !key_is_bad(c, maildir, 0)) {
 		config_error(l, "[" DELIVERY "]: mail has nowhere to go; write command = ... or maildir = /var/mail/%%{domain}/%%{user}");
 	}
-	if (*c->maildir != '\0') {
+	if (*c->maildir != '\0')
 		(void)check_expansions(l, maildir, c->maildir, 1u << X_DOMAIN | 1u << X_USER);
-	} else if (c->maildir_create && !key_is_bad(c, maildir, 0)) {
+	else if (c->maildir_create && !key_is_bad(c, maildir, 0))
 		key_error(l, create, 0, "'yes' without a maildir; set maildir, or create = no");
-	}
-	if (c->relay_command.n > 0) {
-		unsigned used = check_command(l, key_find(RELAY, "command"), &c->relay_command, all);
-
-		c->relay_per_recipient = (used & (1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN)) != 0;
-	}
 	if (c->recipient_command.n > 0)
-		(void)check_command(l, check, &c->recipient_command, all & ~(1u << X_RECIPIENTS));
-	if (*c->recipients_file != '\0') {
-		if (stat(c->recipients_file, &st) == -1)
-			key_error(l, file, 0, "'%.100s' cannot be read: %s; correct the path", c->recipients_file, strerror(errno));
-		else if (S_ISDIR(st.st_mode))
-			key_error(l, file, 0, "'%.100s' is a directory; name a file", c->recipients_file);
-	}
-	if (c->domains.n == 0 && !key_is_bad(c, domains, 0))
+		(void)check_command(l, check, &c->recipient_command, X_ALL & ~(1u << X_RECIPIENTS));
+	check_file(l, key_find(DELIVERY, "recipients_file"), 0, c->recipients_file, false);
+	if (c->domains.n > 0 || relays_only || key_is_bad(c, domains, 0))
+		return;
+	if (c->relay_command.n == 0)
 		key_error(l, domains, 0, "'' is no list of domains, so no mail can be taken; write domains = example.com");
+	else
+		key_error(l, domains, 0, "'' is no list of domains, so strangers can send nothing; write domains = example.com, or give "
+		    "each listener auth or trusted_networks");
+}
+
+static void
+check_relay(struct loader *l)
+{
+	struct config *c = l->c;
+	const struct key *command = key_find(RELAY, "command"), *trusted = key_find(LISTENER, "trusted_networks");
+	bool used = false;
+
+	if (c->relay_command.n == 0)
+		return;
+	c->relay_per_recipient = takes_one_recipient(check_command(l, command, &c->relay_command, X_ALL));
+	for (size_t i = 0; i < c->listeners_n; i++)
+		used = used || c->listeners[i].auth != AUTH_OFF || c->listeners[i].trusted_networks.n > 0 || key_is_bad(c, trusted, i);
+	if (!used)
+		key_warning(l, command, 0, "'%.100s' will never run; give a listener auth or trusted_networks", c->relay_command.v[0]);
+}
+
+static void
+check_tls(struct loader *l)
+{
+	const struct config *c = l->c;
+	const struct key *cert = key_find(TLS, "cert_file"), *key = key_find(TLS, "key_file");
+	const struct key *self_signed = key_find(TLS, "self_signed");
+
+	if (c->tls_min_version == TLS_MIN_1_3)
+		key_error(l, key_find(TLS, "min_version"), 0, "'1.3': TLS 1.3 is not there yet; write 1.2");
+	for (size_t i = 0; i < c->cert_files.n; i++)
+		check_file(l, cert, 0, c->cert_files.v[i], false);
+	for (size_t i = 0; i < c->key_files.n; i++)
+		check_file(l, key, 0, c->key_files.v[i], true);
+	if (c->self_signed && c->cert_files.n > 0)
+		key_warning(l, self_signed, 0, "'yes' beside a cert_file, which is the one that is used; write no");
+	if (c->cert_files.n == c->key_files.n || key_is_bad(c, cert, 0) || key_is_bad(c, key, 0))
+		return;
+	if (c->key_files.n == 0)
+		key_error(l, cert, 0, "'%.100s' has no key_file; name its key there, or the same file if the key is in it", c->cert_files.v[0]);
+	else if (c->cert_files.n == 0)
+		key_error(l, key, 0, "'%.100s' has no cert_file; name its certificate there", c->key_files.v[0]);
+	else
+		key_error(l, key, 0, "'%.100s'%s: %zu for %zu certificates; name a key for each, in the same order", c->key_files.v[0],
+		    c->key_files.n > 1 ? ", ..." : "", c->key_files.n, c->cert_files.n);
+}
+
+/* The sources of users; a token's are its issuers. */
+static void
+check_logins(struct loader *l)
+{
+	const struct config *c = l->c;
+	const struct key *file = key_find(AUTH, "passwd_file"), *command = key_find(AUTH, "command");
+
+	check_file(l, file, 0, c->passwd_file, true);
+	check_file(l, key_find("smtpd", "senders_file"), 0, c->senders_file, false);
+	if (c->auth_command.n == 0)
+		return;
+	(void)check_command(l, command, &c->auth_command, 0);
+	if (*c->passwd_file != '\0')
+		key_error(l, command, 0, "'%.100s' beside a passwd_file; keep one of command and passwd_file", c->auth_command.v[0]);
+}
+
+static void
+check_issuers(struct loader *l)
+{
+	const struct config *c = l->c;
+	const struct key *issuer = key_find(OAUTH, "issuer"), *audience = key_find(OAUTH, "audience");
+	const struct key *file = key_find(OAUTH, "jwks_file");
+
+	for (size_t i = 0; i < c->issuers_n; i++) {
+		const struct issuer *is = &c->issuers[i];
+
+		if (*is->issuer == '\0' && !key_is_bad(c, issuer, i))
+			key_error(l, issuer, i, "'' is nobody; write the iss of the tokens, such as https://login.example.com");
+		if (is->audience.n == 0 && !key_is_bad(c, audience, i))
+			key_error(l, audience, i, "'' would take tokens that are for others; write the aud of yours");
+		if (*is->jwks_url != '\0' && *is->jwks_file != '\0')
+			key_error(l, file, i, "'%.100s' beside a jwks_url; keep one of jwks_file and jwks_url", is->jwks_file);
+		check_file(l, file, i, is->jwks_file, false);
+		check_file(l, key_find(OAUTH, "ca_file"), i, is->ca_file, false);
+		for (size_t j = 0; j < i; j++) {
+			const struct issuer *other = &c->issuers[j];
+
+			if (*is->issuer == '\0' || strcmp(is->issuer, other->issuer) != 0)
+				continue;
+			key_error(l, issuer, i, "'%.100s' is the issuer of [" OAUTH "%s%s], too; keep one section for it", is->issuer,
+			    *other->name == '\0' ? "" : " ", other->name);
+		}
+	}
 }
 
 /* Whether both cannot be bound: a port once for each address, the wildcard being every one of its family. */
@@ -183,31 +296,114 @@ endpoints_collide(const struct endpoint *a, const struct endpoint *b)
 	return memcmp(a->ip, any, 16) == 0 || memcmp(b->ip, any, 16) == 0 || memcmp(a->ip, b->ip, 16) == 0;
 }
 
+static bool
+endpoint_is_loopback(const struct endpoint *e)
+{
+	static const uint8_t one[16] = { [15] = 1 }, mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (e->family == AF_INET6 && memcmp(e->ip, mapped, 12) == 0)
+		return e->ip[12] == 127;
+	return e->family == AF_INET6 ? memcmp(e->ip, one, 16) == 0 : e->family == AF_INET && e->ip[0] == 127;
+}
+
 static void
-check_listeners(struct loader *l)
+check_address(struct loader *l, size_t i)
+{
+	const struct config *c = l->c;
+	const struct key *address = key_find(LISTENER, "address");
+	const struct listener *li = &c->listeners[i];
+	struct endpoint a, b;
+
+	for (size_t j = 0; j < i; j++) {
+		if (key_is_bad(c, address, i) || key_is_bad(c, address, j) ||
+		    !endpoint_parse(text_span(li->address), &a) || !endpoint_parse(text_span(c->listeners[j].address), &b) ||
+		    !endpoints_collide(&a, &b))
+			continue;
+		key_error(l, address, i, "'%s' is taken by [" LISTENER " %s] (%s); choose another address or port",
+		    li->address, c->listeners[j].name, c->listeners[j].address);
+	}
+}
+
+static bool
+has_users(const struct config *c)
+{
+	return *c->passwd_file != '\0' || c->auth_command.n > 0 || c->issuers_n > 0 ||
+	    key_is_bad(c, key_find(AUTH, "passwd_file"), 0) || key_is_bad(c, key_find(AUTH, "command"), 0);
+}
+
+static bool
+has_certificate(const struct config *c)
+{
+	return c->cert_files.n > 0 || c->self_signed || key_is_bad(c, key_find(TLS, "cert_file"), 0) ||
+	    key_is_bad(c, key_find(TLS, "self_signed"), 0);
+}
+
+/* From here on auth is what it means. Case 15.6. */
+static void
+check_login(struct loader *l, size_t i)
 {
 	static const enum listener_auth auth_by_mode[MODE__MAX] = {
 		[MODE_SMTP] = AUTH_OFF, [MODE_SUBMISSION] = AUTH_REQUIRED, [MODE_SMTPS] = AUTH_REQUIRED, [MODE_ALT] = AUTH_OPTIONAL,
 	};
-	struct config *c = l->c;
-	const struct key *address = key_find(LISTENER, "address");
-	struct endpoint a, b;
+	const struct config *c = l->c;
+	const struct key *auth = key_find(LISTENER, "auth"), *mode = key_find(LISTENER, "mode");
+	struct listener *li = &l->c->listeners[i];
+	bool is_written = li->auth != AUTH_BY_MODE, submits = li->mode == MODE_SUBMISSION || li->mode == MODE_SMTPS, is_local;
+	struct endpoint e;
 
-	for (size_t i = 0; i < c->listeners_n; i++) {
-		struct listener *li = &c->listeners[i];
+	if (!is_written)
+		li->auth = auth_by_mode[li->mode];
+	if (!is_written && li->auth == AUTH_OPTIONAL && !has_users(c))
+		li->auth = AUTH_OFF;
+	if (key_is_bad(c, mode, i) || key_is_bad(c, auth, i))
+		return;
+	is_local = key_is_bad(c, key_find(LISTENER, "address"), i) || !endpoint_parse(text_span(li->address), &e) ||
+	    endpoint_is_loopback(&e);
 
-		if (li->auth == AUTH_BY_MODE)
-			li->auth = auth_by_mode[li->mode];
-		for (size_t j = 0; j < i; j++) {
-			if (key_is_bad(c, address, i) || key_is_bad(c, address, j) ||
-			    !endpoint_parse(text_span(li->address), &a) || !endpoint_parse(text_span(c->listeners[j].address), &b) ||
-			    !endpoints_collide(&a, &b))
-				continue;
-			key_error(l, address, i, "'%s' is taken by [" LISTENER " %s] (%s); choose another address or port",
-			    li->address, c->listeners[j].name, c->listeners[j].address);
-		}
+	if (submits && !has_certificate(c))
+		key_error(l, mode, i, "'%s' needs a certificate; set [" TLS "] cert_file and key_file, or self_signed = yes",
+		    mode->choices[li->mode]);
+	if (li->auth != AUTH_OFF && !has_users(c))
+		key_error(l, is_written ? auth : mode, i, "'%s' asks for users, and there are none; set [" AUTH "] passwd_file or command, or "
+		    "[" OAUTH "], or write auth = off", is_written ? auth->choices[li->auth] : mode->choices[li->mode]);
+	else if (is_written && li->auth != AUTH_OFF && li->require_tls && !is_local && !submits && !has_certificate(c))
+		key_warning(l, auth, i, "'%s' without a certificate lets in only users on this machine; set [" TLS "] cert_file and key_file",
+		    auth->choices[li->auth]);
+	if (!li->require_tls && li->auth != AUTH_OFF && !is_local)
+		key_error(l, key_find(LISTENER, "require_tls"), i, "'no' would let passwords cross the network in clear, for '%s' is not "
+		    "loopback; write yes, or listen on 127.0.0.1", li->address);
+	if (li->auth == AUTH_REQUIRED && li->mode == MODE_SMTP && c->domains.n > 0 && has_users(c))
+		key_warning(l, auth, i, "'required' keeps other servers out, for they do not log in; write optional, or another mode");
+	if (li->auth == AUTH_OFF && submits && li->trusted_networks.n == 0)
+		key_warning(l, auth, i, "'off': nobody can send here; write required, or set trusted_networks");
+}
+
+static void
+check_trusted(struct loader *l, size_t i)
+{
+	const struct key *trusted = key_find(LISTENER, "trusted_networks");
+	const struct networks *n = &l->c->listeners[i].trusted_networks;
+	char text[64];
+	struct buf b;
+
+	for (size_t at = 0; at < n->n; at++) {
+		if (!network_is_wide(&n->v[at]))
+			continue;
+		buf_fixed(&b, text, sizeof(text));
+		trusted->type->print(trusted, &(struct networks){ &n->v[at], 1 }, &b);
+		key_warning(l, trusted, i, "'%s' trusts strangers to send to any domain; name the networks of your own clients", buf_str(&b));
 	}
-	if (c->listeners_n == 0)
+}
+
+static void
+check_listeners(struct loader *l)
+{
+	for (size_t i = 0; i < l->c->listeners_n; i++) {
+		check_address(l, i);
+		check_login(l, i);
+		check_trusted(l, i);
+	}
+	if (l->c->listeners_n == 0)
 		config_error(l, "[" LISTENER " NAME]: there is no listener; write such as [" LISTENER " mx] and, below it, address = :25");
 }
 
@@ -265,6 +461,8 @@ check_system(struct loader *l)
 	}
 	for (size_t i = 0; i < c->listeners_n; i++)
 		processes += c->listeners[i].workers;
+	if (*c->passwd_file != '\0' || c->auth_command.n > 0)
+		processes += c->max_auths;
 	if (getrlimit(RLIMIT_NPROC, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY && !key_is_bad(c, deliveries, 0) &&
 	    processes + c->max_deliveries > rl.rlim_cur) {	/* case 13.11 */
 		key_error(l, deliveries, 0, "'%u' is too many: the system allows %llu processes (ulimit -u), of which smtpd itself "
@@ -276,8 +474,12 @@ check_system(struct loader *l)
 void
 config_check(struct loader *l)
 {
+	check_tls(l);
 	check_listeners(l);
 	check_delivery(l);
+	check_relay(l);
+	check_logins(l);
+	check_issuers(l);
 	check_users(l);
 	check_system(l);
 }
