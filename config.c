@@ -812,14 +812,10 @@ load_file(struct loader *l, const char *file)
 	buf_clear(&clean);
 }
 
-/*
- * The key of a variable, and the NAME in it. What is a key as it stands comes first, then the longest key at its end: so each
- * variable has one meaning, whatever names there are. NULL: it is none.
- */
+/* The key of a variable, and the NAME in it; NULL: it is none. The table is such that there is one at most (a test sees to that). */
 static const struct key *
 env_key(struct span var, struct span *name)
 {
-	const struct key *best = NULL;
 	char text[256];
 	struct buf b;
 
@@ -829,19 +825,16 @@ env_key(struct span var, struct span *name)
 		size_t n = strlen(k->name) + 1, head;
 
 		(void)env_name(&b, k, "");	/* SECTION_KEY */
-		if ((g == NULL || g->example == NULL) && text_eq(var, buf_span(&b))) {
-			*name = SPAN("");
+		*name = SPAN("");
+		if ((g == NULL || g->example == NULL) && text_eq(var, buf_span(&b)))
 			return k;
-		}
 		head = buf_len(&b) - n + 1;	/* SECTION_; then NAME; then _KEY, n octets */
+		*name = text_sub(var, head, var.len - n);
 		if (g != NULL && var.len > head + n && text_eq(text_sub(var, 0, head), text_sub(buf_span(&b), 0, head)) &&
-		    text_eq(text_sub(var, var.len - n, var.len), text_sub(buf_span(&b), head - 1, head - 1 + n)) &&
-		    (best == NULL || n > strlen(best->name) + 1)) {
-			*name = text_sub(var, head, var.len - n);
-			best = k;
-		}
+		    text_eq(text_sub(var, var.len - n, var.len), text_sub(buf_span(&b), head - 1, head - 1 + n)))
+			return k;
 	}
-	return best;
+	return NULL;
 }
 
 static void

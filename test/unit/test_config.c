@@ -114,6 +114,7 @@ assert_one_error(const char *want)
 {
 	size_t n = strlen(want);
 
+	assert_string_not_equal(errors, "");
 	if (n > 3 && strcmp(want + n - 3, "...") == 0) {
 		if (strncmp(errors, want, n - 3) != 0)
 			assert_string_equal(errors, want);
@@ -1227,6 +1228,9 @@ variables_have_one_meaning(void **state)
 
 			print_message("%s %s\n", k[i].variable, k[j].variable);
 			assert_true(i == j || strcmp(k[i].variable, k[j].variable) != 0);
+			/* nor is a NAME, of what is another section's key */
+			assert_false(k[i].named && strcmp(k[i].section, k[j].section) != 0 &&
+			    strncmp(k[j].variable, k[i].variable, strlen(k[i].section) + 1) == 0);
 			assert_false(k[i].named && strcmp(k[i].section, k[j].section) == 0 && a > b && k[i].key[a - b - 1] == '_' &&
 			    strcmp(k[i].key + a - b, k[j].key) == 0);
 		}
