@@ -33,7 +33,7 @@ typedef void auth_done(void *arg, const struct auth_result *r);
  * with errno. A password file that cannot be read is logged and makes answers AUTH_UNABLE until it can be.
  */
 struct auth	*auth_new(struct loop *l, const struct config *c, struct children *children, struct oauth *oauth);
-/* After children_end(). */
+/* After children_end() and oauth_free(): no check is under way, or its done is not called any more. */
 void		 auth_free(struct auth *a);
 /*
  * Check them. What is kept of the spans is copied and wiped after use. done is called exactly once, from the loop or from inside
@@ -48,6 +48,9 @@ size_t		 auth_pending(const struct auth *a);
 unsigned	 auth_mechanisms(const struct config *c);
 /* A user in its one form into m; false: it is no name. Also how tokens' claims and senders_file name users. */
 bool		 auth_user(const struct config *c, struct span name, struct mailbox *m);
+
+/* The same as text, smtp_mailbox_print()'s, into dst[SMTP_ADDRESS_MAX + 1]; "" when it is none. */
+bool		 auth_user_name(const struct config *c, struct span name, char *dst);
 
 /*
  * A front remembers for its session who logged in, and tells an agent that took over. So that a front cannot invent that, it

@@ -19,7 +19,6 @@
 
 #define CHECK_MS 30000			/* of recipient_command, when the delivery timeout is not shorter */
 #define VECTOR_MAX (512 * 1024)		/* octets of an argument vector or environment */
-#define PATH_ENV "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* A delivery or a check that a command does. */
 struct op {
@@ -298,7 +297,7 @@ add_environment(struct vector *v, const struct op *op)
 {
 	const struct tx *tx = op->tx;
 
-	buf_add_str(&v->b, PATH_ENV);
+	buf_add_str(&v->b, CHILD_PATH);
 	vector_end_word(v);
 	buf_add_str(&v->b, "SENDER=");
 	add_mailbox(&v->b, &tx->sender);

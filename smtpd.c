@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "auth.h"
 #include "config.h"
 #include "front.h"
 #include "ipc.h"
@@ -727,6 +728,7 @@ usage(FILE *f)
 	    "       smtpd -T [-c file]                           print every key with its value and where that is from\n"
 	    "       smtpd -S                                     print a sample configuration with every key\n"
 	    "       smtpd -V | -h\n"
+	    "       smtpd passwd user                            ask for a password and print a line for the password file\n"
 	    "Without -c the file is " CONFIG_FILE ", if there is one.\n");
 }
 
@@ -737,6 +739,12 @@ main(int argc, char **argv)
 	int opt, what = 0, ret = 0;
 
 	log_init(LOG_INFO, LOG_LOGFMT, "master");
+	if (argc > 1 && strcmp(argv[1], "passwd") == 0) {
+		if (argc == 3)
+			return auth_passwd_main(argv[2]);
+		usage(stderr);
+		return 2;
+	}
 	while ((opt = getopt(argc, argv, "c:o:tTSVh")) != -1) {
 		switch (opt) {
 		case 'c':
