@@ -28,9 +28,13 @@ OBJS = smtpd.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
 =======
 	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
+<<<<<<< HEAD
 	sasl.o auth.o passwd.o \
 	smtp.o ipc.o config.o child.o sandbox.o loop.o \
 >>>>>>> w-auth
+=======
+	file.o smtp.o ipc.o config.o child.o sandbox.o loop.o \
+>>>>>>> w-header
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 

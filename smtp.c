@@ -406,6 +406,17 @@ smtp_mailbox_print(const struct mailbox *m, char *dst)
 	dst[n] = '\0';
 }
 
+void
+smtp_mailbox_key(const struct mailbox *m, char *key)
+{
+	size_t n = 0, len = strlen(m->domain);
+
+	for (const char *p = m->local; *p != '\0'; p++)
+		key[n++] = text_lower(*p);
+	key[n++] = '@';
+	memcpy(key + n, m->domain, len + 1);
+}
+
 bool
 smtp_domain(struct span s, bool utf8, char *dst)
 {

@@ -39,6 +39,9 @@ enum smtp_path	smtp_mailbox(struct span s, bool utf8, struct mailbox *m);
 /* Reprint: quoted only where the grammar needs it; "" for the null path. dst has SMTP_ADDRESS_MAX + 1 octets. smtp_mailbox() reads it back to the same. */
 void		smtp_mailbox_print(const struct mailbox *m, char *dst);
 
+/* What mailboxes are compared by: the local-part with ASCII letters in lower case, @, domain. key has SMTP_PATH_MAX + 1 octets. */
+void		smtp_mailbox_key(const struct mailbox *m, char *key);
+
 /*
  * A domain (letters, digits, hyphen, underscore, dots; U-labels when utf8) as dst[SMTP_DOMAIN_MAX + 1]: lower case, A-labels, no trailing dot.
  * Labels are 1 to 63 octets and neither begin nor end with a hyphen. false: it is none.

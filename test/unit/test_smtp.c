@@ -296,6 +296,23 @@ test_the_longest_mailbox_prints_and_reads_back(void **unused)
 	check_round_trip(&m);
 }
 
+static void
+test_a_key_folds_ascii_letters_alone(void **unused)
+{
+	static const struct mailbox m = { "B@ob \xc3\x9c[", "local.test" }, none = { 0 };
+	struct mailbox longest = { .domain = D255 };
+	char key[SMTP_PATH_MAX + 1];
+
+	(void)unused;
+	smtp_mailbox_key(&m, key);
+	assert_string_equal(key, "b@ob \xc3\x9c[@local.test");
+	smtp_mailbox_key(&none, key);
+	assert_string_equal(key, "@");
+	memset(longest.local, 'Z', SMTP_LOCAL_MAX);
+	smtp_mailbox_key(&longest, key);
+	assert_int_equal(strlen(key), SMTP_PATH_MAX);
+}
+
 static const struct {
 	struct span	 in;
 	bool		 utf8;
@@ -678,6 +695,7 @@ main(void)
 		cmocka_unit_test(test_every_octet_in_a_local_part),
 		cmocka_unit_test(test_mailbox),
 		cmocka_unit_test(test_the_longest_mailbox_prints_and_reads_back),
+		cmocka_unit_test(test_a_key_folds_ascii_letters_alone),
 		cmocka_unit_test(test_domain),
 		cmocka_unit_test(test_literal),
 		cmocka_unit_test(test_helo),
