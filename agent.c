@@ -349,7 +349,7 @@ request_rcpt(struct front *f, const struct request *q)
 	if (text_is_nocase(text_span(q->path), "postmaster")) {	/* RFC 5321 4.5.1 */
 		*m = (struct mailbox){ .local = "postmaster" };
 		/* cannot fail: both are as long */
-		(void)text_copy(m->domain, sizeof(m->domain), text_span(a->config->domains.v[0]));
+		(void)text_copy(m->domain, sizeof(m->domain), text_span(config_default_domain(a->config)));
 	} else if (smtp_mailbox(text_span(q->path), w->tx.utf8, m) != SMTP_PATH_OK) {
 		verdict_set(&v, 501, "5.1.3", "Syntax error in recipient address");
 	}

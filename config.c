@@ -5,574 +5,23 @@
  * ends at a NUL, skips what follows a "]" and reports only the first line that it cannot read. It gets our sections only, and
  * of those only lines that are whole. Every error of a configuration is reported, not the first alone.
  */
-#include "config.h"
+#include "config_check.h"
 
 #define INI_HANDLER_LINENO 1	/* as the library is built; the handler's type depends on it */
 #include <ini.h>
 
-#include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define TEXT_LINE_MAX 8000	/* octets of a line; inih has room for 8190 */
-#define VALUE_MAX 7000		/* octets of a value as config_print() writes it: a line of TEXT_LINE_MAX with its key and origin */
-#define MEANT_MAX 64		/* octets of a name that may be a slip: what text_distance() compares */
-#define WORDS_MAX 256		/* of a command */
-#define PROCESSES_SPARE 8	/* master, agent, Maildir writers, and a reload's */
-
-const char *const expansion_names[X__MAX] = {
-	[X_SENDER] = "sender", [X_RECIPIENT] = "recipient", [X_RECIPIENTS] = "recipients", [X_USER] = "user",
-	[X_DOMAIN] = "domain", [X_AUTH_USER] = "auth_user", [X_CLIENT_ADDRESS] = "client_address", [X_ID] = "id",
-};
-
-/* One row of the table. */
-struct key {
-	const char		*section, *name;
-	const struct type	*type;
-	size_t			 offset;	/* of the field in struct config, or in struct listener where section is LISTENER */
-	const char		*dflt;
-	uint64_t		 lo, hi;	/* of numbers, octets, milliseconds */
-	const char *const	*choices;	/* of an enumeration; NULL ends them */
-	const char		*sample;	/* the sample file's value; NULL: the default, commented out; "#...": this, commented out */
-	const char		*help;
-};
-
-struct type {
-	/* false with *why: what is wrong with s and what to write; then the field is as it was. */
-	bool	(*parse)(const struct key *k, struct span s, void *field, struct buf *why);
-	void	(*print)(const struct key *k, const void *field, struct buf *out);
-	void	(*clear)(void *field);	/* NULL: nothing to free */
-};
-
-enum from { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
 
 struct origin {
 	enum from	from;
 	unsigned	line;
 	bool		bad;	/* reported already, so what depends on it is not checked */
 };
-
-#define ARG(s) (int)((s).len < 100 ? (s).len : 100), (s).p	/* "%.*s": the offending text */
-
-/* Words */
-
-void
-words_free(struct words *w)
-{
-	free(w->v);
-	*w = (struct words){ NULL, 0 };
-}
-
-/* One block: the vector, then text, n strings each with its NUL. */
-static int
-words_set(struct words *w, struct span text, size_t n)
-{
-	char **v = malloc((n + 1) * sizeof(*v) + text.len);
-	char *p;
-
-	if (v == NULL)
-		return -1;
-	p = (char *)(v + n + 1);
-	if (text.p != NULL)
-		memcpy(p, text.p, text.len);
-	for (size_t i = 0; i < n; i++) {
-		v[i] = p;
-		p += strlen(p) + 1;
-	}
-	v[n] = NULL;
-	*w = (struct words){ v, n };
-	return 0;
-}
-
-static bool
-is_blank(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n';
-}
-
-/* The octets of one word of *s to out; false with *why. POSIX Shell Command Language 2.2. */
-static bool
-word_unquote(struct span *s, struct buf *out, const char **why)
-{
-	char quote = '\0';
-
-	for (; s->len > 0 && (quote != '\0' || !is_blank(*s->p)); s->p++, s->len--) {
-		char c = *s->p;
-
-		if (quote == '\0' && (c == '\'' || c == '"')) {
-			quote = c;
-		} else if (c == quote && quote != '\0') {
-			quote = '\0';
-		} else if (c == '\\' && quote != '\'') {
-			if (s->len == 1) {
-				*why = "ends in a backslash; write \\\\ for a backslash, or drop it";
-				return false;
-			}
-			if (quote == '"' && memchr("$`\"\\\n", s->p[1], 5) == NULL) {
-				buf_add_char(out, c);
-				continue;
-			}
-			s->p++;
-			s->len--;
-			if (*s->p != '\n')
-				buf_add_char(out, *s->p);
-		} else {
-			buf_add_char(out, c);
-		}
-	}
-	if (quote != '\0')
-		*why = quote == '"' ? "has a \" that is not closed (a ; after a blank begins a comment, also in quotes: write \\;)" :
-		    "has a ' that is not closed (a ; after a blank begins a comment, also in quotes: write \\;)";
-	return quote == '\0';
-}
-
-int
-words_split(struct words *w, struct span s, const char **why)
-{
-	struct buf text;
-	size_t n = 0;
-	int ret = -1;
-
-	*w = (struct words){ NULL, 0 };
-	if (s.len > 0 && memchr(s.p, '\0', s.len) != NULL) {
-		*why = "holds a NUL octet";
-		return -1;
-	}
-	buf_init(&text, s.len + 1);	/* no word is longer than its source, and a blank's place is the NUL's */
-	for (;;) {
-		while (s.len > 0 && is_blank(*s.p)) {
-			s.p++;
-			s.len--;
-		}
-		if (s.len == 0)
-			break;
-		if (n++ == WORDS_MAX) {
-			*why = "has more than 256 words";
-			goto end;
-		}
-		if (!word_unquote(&s, &text, why))
-			goto end;
-		buf_add_char(&text, '\0');
-	}
-	*why = "needs more memory than there is";
-	if (!text.failed)
-		ret = words_set(w, buf_span(&text), n);
-end:
-	buf_clear(&text);
-	return ret;
-}
-
-/* A word as words_split() reads it back, and inih before it: no ";" follows a blank, and none ends in one. */
-static void
-word_print(const char *word, struct buf *out)
-{
-	if (*word == '\0' || (strpbrk(word, " \t\n\"\\") != NULL && strpbrk(word, "';") == NULL)) {
-		buf_printf(out, "'%s'", word);
-		return;
-	}
-	for (; *word != '\0'; word++) {
-		if (is_blank(*word)) {
-			buf_printf(out, "'%c'", *word);
-			continue;
-		}
-		if (strchr("'\"\\;", *word) != NULL)
-			buf_add_char(out, '\\');
-		buf_add_char(out, *word);
-	}
-}
-
-/* Types of values */
-
-static bool
-set_string(void *field, struct span s, struct buf *why)
-{
-	char **f = field, *copy = s.len == 0 ? strdup("") : strndup(s.p, s.len);
-
-	if (copy == NULL) {
-		buf_add_str(why, "out of memory");
-		return false;
-	}
-	free(*f);
-	*f = copy;
-	return true;
-}
-
-static void
-print_string(const struct key *k, const void *field, struct buf *out)
-{
-	char *const *f = field;
-
-	(void)k;
-	if (*f != NULL)
-		buf_add_str(out, *f);
-}
-
-static void
-clear_string(void *field)
-{
-	char **f = field;
-
-	free(*f);
-	*f = NULL;
-}
-
-static bool
-parse_hostname(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	char domain[SMTP_DOMAIN_MAX + 1] = "";
-
-	(void)k;
-	if (s.len > 0 && !smtp_domain(s, true, domain)) {
-		buf_printf(why, "'%.*s' is no domain name; write one such as mail.example.com", ARG(s));
-		return false;
-	}
-	return set_string(field, text_span(domain), why);
-}
-
-static bool
-parse_user(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		if (!is_alnum(s.p[i]) && memchr("-_.$", s.p[i], 4) == NULL) {
-			buf_printf(why, "'%.*s' is no user name; write letters, digits, - _ . only", ARG(s));
-			return false;
-		}
-	}
-	(void)k;
-	return set_string(field, s, why);
-}
-
-static bool
-parse_path(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	(void)k;
-	if (s.len > 0 && *s.p != '/') {
-		buf_printf(why, "'%.*s' is no absolute path; begin it with /", ARG(s));
-		return false;
-	}
-	for (size_t i = 1; i < s.len; i++) {
-		if (s.p[i] == ';' && is_blank(s.p[i - 1])) {	/* could not be written in a file */
-			buf_printf(why, "'%.*s' has a ; after a blank; use another path", ARG(s));
-			return false;
-		}
-	}
-	return set_string(field, s, why);
-}
-
-/* What a listener's address means; family 0 is both. */
-struct endpoint {
-	int		family;
-	uint8_t		ip[16];
-	unsigned	port;
-};
-
-static bool
-endpoint_parse(struct span s, struct endpoint *e)
-{
-	char ip[INET6_ADDRSTRLEN];
-	size_t colon = s.len;
-	uint64_t port;
-
-	*e = (struct endpoint){ 0 };
-	while (colon > 0 && s.p[colon - 1] != ':')
-		colon--;
-	if (colon == 0 || text_u64(text_sub(s, colon, s.len), 65535, &port) == -1)
-		return false;
-	e->port = (unsigned)port;
-	s.len = colon - 1;
-	if (s.len == 0)
-		return true;
-	e->family = AF_INET;
-	if (s.len > 2 && s.p[0] == '[' && s.p[s.len - 1] == ']') {
-		e->family = AF_INET6;
-		s = text_sub(s, 1, s.len - 1);
-	}
-	return text_copy(ip, sizeof(ip), s) == 0 && inet_pton(e->family, ip, e->ip) == 1;
-}
-
-static bool
-parse_address(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	struct endpoint e;
-	uint64_t port;
-	char ip[INET6_ADDRSTRLEN], packed[16];
-
-	(void)k;
-	if (endpoint_parse(s, &e))
-		return set_string(field, s, why);
-	buf_printf(why, "'%.*s' is no numeric address with a port; write ", ARG(s));
-	if (text_u64(s, 65535, &port) == 0)
-		buf_printf(why, ":%u", (unsigned)port);
-	else if (text_copy(ip, sizeof(ip), s) == 0 && inet_pton(AF_INET, ip, packed) == 1)
-		buf_printf(why, "%s:25", ip);
-	else if (text_copy(ip, sizeof(ip), s) == 0 && inet_pton(AF_INET6, ip, packed) == 1)
-		buf_printf(why, "[%s]:25", ip);
-	else
-		buf_add_str(why, ":25, 192.0.2.1:25 or [2001:db8::1]:25");
-	return false;
-}
-
-static bool
-parse_command(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	struct words *f = field, w;
-	const char *reason;
-
-	(void)k;
-	if (words_split(&w, s, &reason) == -1) {
-		buf_printf(why, "'%.*s' %s", ARG(s), reason);
-		return false;
-	}
-	words_free(f);
-	*f = w;
-	return true;
-}
-
-static void
-print_command(const struct key *k, const void *field, struct buf *out)
-{
-	const struct words *f = field;
-
-	(void)k;
-	for (size_t i = 0; i < f->n; i++) {
-		if (i > 0)
-			buf_add_char(out, ' ');
-		word_print(f->v[i], out);
-	}
-}
-
-static void
-clear_words(void *field)
-{
-	words_free(field);
-}
-
-static bool
-parse_domains(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	struct words *f = field, w;
-	struct buf text;
-	struct span item;
-	char domain[SMTP_DOMAIN_MAX + 1];
-	size_t n = 0;
-	bool ok = true;
-
-	(void)k;
-	buf_init(&text, VALUE_MAX);
-	s = text_trim(s);
-	while (ok && text_token(&s, ",", &item)) {
-		item = text_trim(item);
-		if (!smtp_domain(item, true, domain)) {
-			buf_printf(why, "'%.*s' is no domain; write domains with commas between: example.com, example.org", ARG(item));
-			ok = false;
-		}
-		/* A name that is there twice, perhaps in another case, is kept once. */
-		bool twice = false;
-		for (size_t at = text.rpos; ok && !twice && at < text.wpos; at += strlen(text.data + at) + 1)
-			twice = strcmp(text.data + at, domain) == 0;
-		if (ok && !twice) {
-			buf_add(&text, domain, strlen(domain) + 1);
-			n++;
-		}
-	}
-	if (ok && (text.failed || words_set(&w, buf_span(&text), n) == -1)) {
-		buf_printf(why, "the list is longer than %d octets", VALUE_MAX);
-		ok = false;
-	}
-	buf_clear(&text);
-	if (!ok)
-		return false;
-	words_free(f);
-	*f = w;
-	return true;
-}
-
-static void
-print_domains(const struct key *k, const void *field, struct buf *out)
-{
-	const struct words *f = field;
-
-	(void)k;
-	for (size_t i = 0; i < f->n; i++)
-		buf_printf(out, "%s%s", i == 0 ? "" : ", ", f->v[i]);
-}
-
-/* A choice's number; enumerations are stored as unsigned, which K_ENUM checks. */
-static bool
-parse_enum(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	char text[MEANT_MAX + 1];
-	const char *nearest = NULL;
-
-	if (text_copy(text, sizeof(text), s) == -1)
-		text[0] = '\0';
-	for (unsigned i = 0; k->choices[i] != NULL; i++) {
-		if (text_is(s, k->choices[i])) {
-			memcpy(field, &i, sizeof(i));
-			return true;
-		}
-		if (nearest == NULL || text_distance(text, k->choices[i]) < text_distance(text, nearest))
-			nearest = k->choices[i];
-	}
-	buf_printf(why, "'%.*s' is not one of", ARG(s));
-	for (unsigned i = 0; k->choices[i] != NULL; i++)
-		buf_printf(why, "%s %s", i == 0 ? "" : ",", k->choices[i]);
-	if (text_distance(text, nearest) <= 2)
-		buf_printf(why, "; did you mean %s?", nearest);
-	else
-		buf_add_str(why, "; write one of these");
-	return false;
-}
-
-static void
-print_enum(const struct key *k, const void *field, struct buf *out)
-{
-	unsigned i;
-
-	memcpy(&i, field, sizeof(i));
-	buf_add_str(out, k->choices[i]);
-}
-
-static bool
-parse_bool(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	bool *f = field;
-
-	(void)k;
-	if (!text_is(s, "yes") && !text_is(s, "no")) {
-		buf_printf(why, "'%.*s' is neither yes nor no; write one of these", ARG(s));
-		return false;
-	}
-	*f = text_is(s, "yes");
-	return true;
-}
-
-static void
-print_bool(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	buf_add_str(out, *(const bool *)field ? "yes" : "no");
-}
-
-struct unit {
-	const char	*name;
-	uint64_t	 factor;
-};
-
-static const struct unit size_units[] = { { "", 1 }, { "k", 1024 }, { "m", 1024 * 1024 }, { "g", 1024 * 1024 * 1024 }, { 0 } };
-static const struct unit time_units[] = {
-	{ "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 }, { "d", 24 * 3600 * 1000 }, { 0 }
-};
-static const struct unit no_units[] = { { "", 1 }, { 0 } };
-
-/* In the largest unit that divides it. */
-static void
-print_units(uint64_t n, const struct unit *units, struct buf *out)
-{
-	const struct unit *best = &units[0];
-
-	for (const struct unit *u = units; u->name != NULL; u++)
-		if (n != 0 ? n % u->factor == 0 : u->factor == 1000)
-			best = u;
-	buf_printf(out, "%llu%s", (unsigned long long)(n / best->factor), best->name);
-}
-
-static bool
-parse_units(const struct key *k, struct span s, const struct unit *units, const char *what, uint64_t *n, struct buf *why)
-{
-	size_t digits = 0;
-	const struct unit *u = units;
-
-	while (digits < s.len && is_digit(s.p[digits]))
-		digits++;
-	while (u->name != NULL && !text_is_nocase(text_sub(s, digits, s.len), u->name))
-		u++;
-	if (digits > 0 && digits == s.len && u->name == NULL) {
-		buf_printf(why, "'%.*s' has no unit; write %.*ss, %.*sm or %.*sms", ARG(s), ARG(s), ARG(s), ARG(s));
-		return false;
-	}
-	if (digits == 0 || u->name == NULL) {
-		buf_printf(why, "'%.*s' is no %s", ARG(s), what);
-		return false;
-	}
-	if (text_u64(text_sub(s, 0, digits), k->hi / u->factor, n) == -1 || *n * u->factor < k->lo) {
-		buf_printf(why, "'%.*s' is out of bounds; write ", ARG(s));
-		print_units(k->lo, units, why);
-		buf_add_str(why, " to ");
-		print_units(k->hi, units, why);
-		return false;
-	}
-	*n *= u->factor;
-	return true;
-}
-
-static bool
-parse_number(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	uint64_t n;
-
-	if (!parse_units(k, s, no_units, "number; write digits only", &n, why))
-		return false;
-	*(unsigned *)field = (unsigned)n;
-	return true;
-}
-
-static void
-print_number(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	print_units(*(const unsigned *)field, no_units, out);
-}
-
-static bool
-parse_size(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	return parse_units(k, s, size_units, "size; write digits and k, m or g (25m)", field, why);
-}
-
-static void
-print_size(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	print_units(*(const uint64_t *)field, size_units, out);
-}
-
-static bool
-parse_time(const struct key *k, struct span s, void *field, struct buf *why)
-{
-	uint64_t n;
-
-	if (!parse_units(k, s, time_units, "duration; write digits and ms, s, m, h or d (30s)", &n, why))
-		return false;
-	*(int64_t *)field = (int64_t)n;
-	return true;
-}
-
-static void
-print_time(const struct key *k, const void *field, struct buf *out)
-{
-	(void)k;
-	print_units((uint64_t)*(const int64_t *)field, time_units, out);
-}
-
-static const struct type
-	type_hostname = { parse_hostname, print_string, clear_string },
-	type_user = { parse_user, print_string, clear_string },
-	type_path = { parse_path, print_string, clear_string },
-	type_address = { parse_address, print_string, clear_string },
-	type_command = { parse_command, print_command, clear_words },
-	type_domains = { parse_domains, print_domains, clear_words },
-	type_enum = { parse_enum, print_enum, NULL },
-	type_bool = { parse_bool, print_bool, NULL },
-	type_number = { parse_number, print_number, NULL },
-	type_size = { parse_size, print_size, NULL },
-	type_time = { parse_time, print_time, NULL };
 
 /* The table */
 
@@ -584,6 +33,16 @@ static const char *const rejections[] = { [REJECT_AT_RCPT] = "rcpt", [REJECT_AT_
 static const char *const newlines[] = { [NEWLINE_REJECT] = "reject", [NEWLINE_NORMALIZE] = "normalize", [NEWLINE__MAX] = NULL };
 static const char *const modes[] = {
 	[MODE_SMTP] = "smtp", [MODE_SUBMISSION] = "submission", [MODE_SMTPS] = "smtps", [MODE_ALT] = "alt", [MODE__MAX] = NULL
+};
+
+static const char *const auths[] = {
+	[AUTH_BY_MODE] = "", [AUTH_OFF] = "off", [AUTH_OPTIONAL] = "optional", [AUTH_REQUIRED] = "required", [AUTH__MAX] = NULL
+};
+static const char *const sender_checks[] = {
+	[SENDER_EXACT] = "exact", [SENDER_DOMAIN] = "domain", [SENDER_OFF] = "off", [SENDER__MAX] = NULL
+};
+static const char *const tls_versions[] = {
+	[TLS_MIN_1_0] = "1.0", [TLS_MIN_1_1] = "1.1", [TLS_MIN_1_2] = "1.2", [TLS_MIN_1_3] = "1.3", [TLS_MIN__MAX] = NULL
 };
 
 /* The field's type is checked when this compiles. */
@@ -600,17 +59,22 @@ static const char *const modes[] = {
 
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum log_format) == sizeof(unsigned) &&
     sizeof(enum rcpt_rejection) == sizeof(unsigned) && sizeof(enum listener_mode) == sizeof(unsigned) &&
-    sizeof(enum bare_newline) == sizeof(unsigned), "enumerations are stored as unsigned");
+    sizeof(enum bare_newline) == sizeof(unsigned) && sizeof(enum listener_auth) == sizeof(unsigned) &&
+    sizeof(enum sender_check) == sizeof(unsigned) && sizeof(enum tls_min) == sizeof(unsigned),
+    "enumerations are stored as unsigned");
 
-#define LISTENER "smtpd.listener"	/* its rows are written [smtpd.listener NAME] */
-#define DELIVERY "smtpd.delivery"
-#define LIMITS "smtpd.limits"
-#define TIMEOUTS "smtpd.timeouts"
 #define KIB UINT64_C(1024)
 
 static const struct key keys[] = {
 	K_STRING("server", "hostname", hostname, hostname, "", "#mail.example.com",
 	    "The name in the greeting and in Received fields. Empty: the machine's name."),
+
+	K_WORDS(TLS, "cert_file", paths, cert_files, "#/etc/ssl/mail.pem",
+	    "Certificate chains, PEM, with commas between; which one is chosen by the name that a client asks for, else the first."),
+	K_WORDS(TLS, "key_file", paths, key_files, "#/etc/ssl/mail.key", "The key of each, in the same order."),
+	K_ENUM(TLS, "min_version", tls_min_version, enum tls_min, "1.2", tls_versions, "The oldest version of TLS taken."),
+	K(config, TLS, "self_signed", bool, self_signed, bool, "no", 0, 0, NULL, "yes",
+	    "Make a certificate for the hostname at each start, where there is no cert_file."),
 
 	K_ENUM("smtpd", "log_level", log_level, enum log_level, "info", levels, "The least level that is logged."),
 	K_ENUM("smtpd", "log_format", log_format, enum log_format, "logfmt", formats, "How log lines are written, on standard error."),
@@ -621,6 +85,10 @@ static const struct key keys[] = {
 	K_WORDS("smtpd", "domains", domains, domains, "example.com, example.org", "Mail for these is taken from anyone."),
 	K_ENUM("smtpd", "recipient_rejection", recipient_rejection, enum rcpt_rejection, "rcpt", rejections,
 	    "When an unknown recipient is refused."),
+	K_ENUM("smtpd", "sender_check", sender_check, enum sender_check, "exact", sender_checks,
+	    "As whom users may send: their own addresses, any of their domain, or (off) anyone."),
+	K_STRING("smtpd", "senders_file", path, senders_file, "", "#/etc/smtpd/senders",
+	    "More addresses of users: \"user address address ...\" a line."),
 
 	K(listener, LISTENER, "address", address, address, char *, ":25", 0, 0, NULL, ":25",
 	    "Where to listen: :25 (IPv4 and IPv6), 192.0.2.1:25 or [2001:db8::1]:25."),
@@ -629,6 +97,12 @@ static const struct key keys[] = {
 	    "Processes that serve its clients."),
 	K(listener, LISTENER, "bare_newline", enum, bare_newline, enum bare_newline, "reject", 0, 0, newlines, NULL,
 	    "What to do with a line that ends in a bare CR or LF."),
+	K(listener, LISTENER, "auth", enum, auth, enum listener_auth, "", 0, 0, auths, "#required",
+	    "Whether clients log in. Empty: by mode, smtp off, alt optional, submission and smtps required."),
+	K(listener, LISTENER, "require_tls", bool, require_tls, bool, "yes", 0, 0, NULL, NULL,
+	    "Whether clients log in, and on submission send, over TLS only. Those on this machine may without."),
+	K(listener, LISTENER, "trusted_networks", networks, trusted_networks, struct networks, "", 0, 0, NULL, "#10.0.0.0/8, fd00::/8",
+	    "Clients from here may send to any domain without logging in."),
 
 	K_WORDS(DELIVERY, "command", command, command, "#/usr/lib/dovecot/deliver -d %{recipient}",
 	    "The command that each message is handed to; this or maildir."),
@@ -642,12 +116,43 @@ static const struct key keys[] = {
 	K_WORDS(DELIVERY, "recipient_command", command, recipient_command, "#/usr/local/bin/mailbox-exists %{recipient}",
 	    "A command that says by its exit status whether a recipient exists."),
 
+	K_WORDS(RELAY, "command", command, relay_command, "#/usr/bin/msmtp -f %{sender} -- %{recipients}",
+	    "The command that takes mail of users and trusted networks to all other domains."),
+
+	K_STRING(AUTH, "passwd_file", path, passwd_file, "", "#/etc/smtpd/passwd", "Users and their passwords: \"user:hash\" a line."),
+	K_WORDS(AUTH, "command", command, auth_command, "#/usr/local/bin/checkpassword /bin/true",
+	    "A checkpassword command, which is asked instead."),
+
+	K(issuer, OAUTH, "issuer", url, issuer, char *, "", 0, 0, NULL, "#https://login.example.com", "Who signs the tokens: their iss."),
+	K(issuer, OAUTH, "jwks_url", url, jwks_url, char *, "", 0, 0, NULL, "#https://login.example.com/keys",
+	    "Where its keys are. Empty: found by OpenID discovery from issuer."),
+	K(issuer, OAUTH, "jwks_file", path, jwks_file, char *, "", 0, 0, NULL, "#/etc/smtpd/jwks.json",
+	    "Its keys, instead of fetching them."),
+	K(issuer, OAUTH, "ca_file", path, ca_file, char *, "", 0, 0, NULL, "#/etc/smtpd/ca.pem",
+	    "Whom to trust when fetching. Empty: the system's certificates."),
+	K(issuer, OAUTH, "audience", texts, audience, struct words, "", 0, 0, NULL, "#mail",
+	    "For whom a token has to be: its aud, one of these, with commas between."),
+	K(issuer, OAUTH, "username_claim", word, username_claim, char *, "email", 1, 0, NULL, NULL,
+	    "The claim that names the user; dots lead into objects."),
+	K(issuer, OAUTH, "required_scope", word, required_scope, char *, "", 0, 0, NULL, "#smtp", "A scope that tokens need."),
+	K(issuer, OAUTH, "allowed_domains", domains, allowed_domains, struct words, "", 0, 0, NULL, "#example.com",
+	    "Whose users may log in by it. Empty: those of any domain."),
+	K(issuer, OAUTH, "jwks_refresh_interval", time, jwks_refresh_ms, int64_t, "1h", 60 * 1000, 24 * 3600 * 1000, NULL, NULL,
+	    "How often keys are fetched."),
+	K(issuer, OAUTH, "leeway", time, leeway_ms, int64_t, "60s", 0, 10 * 60 * 1000, NULL, NULL,
+	    "How far its clock may be from ours."),
+
 	K_SIZE(LIMITS, "max_message_size", max_message_size, "25m", KIB, 2 * KIB * KIB * KIB,
 	    "The largest message taken, announced by SIZE (RFC 1870)."),
 	K_NUMBER(LIMITS, "max_recipients", max_recipients, "100", 1, 10000, "Recipients of one message."),
 	K_NUMBER(LIMITS, "max_connections", max_connections, "1000", 1, 100000, "Clients at once."),
 	K_NUMBER(LIMITS, "max_errors", max_errors, "20", 1, 1000, "Error replies to one client before it is closed."),
 	K_NUMBER(LIMITS, "max_deliveries", max_deliveries, "20", 1, 10000, "Delivery commands at work at once."),
+	K_NUMBER(LIMITS, "max_auth_failures", max_auth_failures, "3", 1, 100, "Failed logins of one client before it is closed."),
+	K_NUMBER(LIMITS, "max_auths", max_auths, "4", 1, 64, "Passwords checked at once."),
+	K_NUMBER(LIMITS, "auth_failures_per_ip", auth_failures_per_ip, "20", 0, 1000000,
+	    "Failed logins from one address in 5 minutes before it is kept out for 15. 0: any number."),
+	K_SIZE(LIMITS, "max_header_size", max_header_size, "256k", 4 * KIB, 16 * KIB * KIB, "All header fields of a message."),
 	K_SIZE(LIMITS, "max_spool_memory", max_spool_memory, "256m", 64 * KIB, 1024 * KIB * KIB * KIB,
 	    "Memory for all messages in flight, where spool_dir is empty."),
 
@@ -656,34 +161,92 @@ static const struct key keys[] = {
 	    "How long one command line, or a pause inside a message, may take."),
 	K_TIME(TIMEOUTS, "delivery", delivery_ms, "2m", 100, 10 * 60 * 1000,
 	    "How long a delivery may take. Clients wait 10 minutes (RFC 5321 4.5.3.2.6)."),
+	K_TIME(TIMEOUTS, "handshake", handshake_ms, "1m", 100, 3600 * 1000, "How long a handshake of TLS may take."),
+	K_TIME(TIMEOUTS, "auth", auth_ms, "30s", 100, 10 * 60 * 1000, "How long the check of a password or token may take."),
 	K_TIME(TIMEOUTS, "shutdown", shutdown_ms, "30s", 0, 3600 * 1000, "How long sessions may go on after a request to stop."),
 };
 
-struct config_origins {
-	char		*file;					/* owned; NULL: none */
-	struct origin	 at[CONFIG_LISTENERS_MAX + 1][COUNT(keys)];	/* [0]: of no listener; [i + 1]: of listeners[i] */
+/* Sections of which there may be several, [section NAME], each an element of an array in struct config. */
+static const struct group {
+	const char	*section;
+	const char	*what;		/* an element, as errors call it */
+	const char	*example;	/* a NAME to write; NULL: one of them may be without */
+	size_t		 offset, n_offset;	/* of the array, and of how many are in use */
+	size_t		 size, max;
+} groups[] = {
+#define GROUP(sec, what, example, T, f) \
+	{ sec, what, example, FIELD(config, f[0], struct T), FIELD(config, f##_n, size_t), sizeof(struct T), \
+	    COUNT(((struct config *)0)->f) }
+	GROUP(LISTENER, "listener", "mx", listener, listeners),
+	GROUP(OAUTH, "issuer", NULL, issuer, issuers),
 };
 
-static bool
-is_listener_key(const struct key *k)
+#define GROUP_MAX 16	/* elements of any group */
+_Static_assert(CONFIG_LISTENERS_MAX <= GROUP_MAX && CONFIG_ISSUERS_MAX <= GROUP_MAX, "origins have room");
+_Static_assert(offsetof(struct listener, name) == 0 && offsetof(struct issuer, name) == 0, "an element begins with its name");
+
+struct config_origins {
+	char		*file;	/* owned; NULL: none */
+	struct origin	 at[COUNT(keys)][GROUP_MAX];
+};
+
+/* NULL: there is one such section, without a name. */
+static const struct group *
+group_find(const char *section)
 {
-	return strcmp(k->section, LISTENER) == 0;
+	for (const struct group *g = groups; g < groups + COUNT(groups); g++)
+		if (strcmp(g->section, section) == 0)
+			return g;
+	return NULL;
 }
 
-/* The field of key k, in listener slot - 1 where it is a listener's. */
-static void *
-field_of(const struct config *c, size_t slot, const struct key *k)
+static size_t *
+group_n(const struct config *c, const struct group *g)
 {
-	return (char *)(slot == 0 ? (void *)(uintptr_t)c : (void *)(uintptr_t)&c->listeners[slot - 1]) + k->offset;
+	return (size_t *)((char *)(uintptr_t)c + g->n_offset);
+}
+
+/* An element, which begins with its name. */
+static char *
+element(const struct config *c, const struct group *g, size_t i)
+{
+	return (char *)(uintptr_t)c + g->offset + i * g->size;
+}
+
+/* How many there are of a section of the table. */
+static size_t
+sections_of(const struct config *c, const char *section)
+{
+	const struct group *g = group_find(section);
+
+	return g == NULL ? 1 : *group_n(c, g);
+}
+
+/* The NAME of a section; "": it has none. */
+static const char *
+name_of(const struct config *c, const char *section, size_t i)
+{
+	const struct group *g = group_find(section);
+
+	return g == NULL ? "" : element(c, g, i);
+}
+
+/* The field of key k, of element i where it is a group's. */
+static void *
+field_of(const struct config *c, const struct key *k, size_t i)
+{
+	const struct group *g = group_find(k->section);
+
+	return (g == NULL ? (char *)(uintptr_t)c : element(c, g, i)) + k->offset;
 }
 
 static struct origin *
-origin_of(const struct config *c, size_t slot, const struct key *k)
+origin_of(const struct config *c, const struct key *k, size_t i)
 {
-	return &c->origins->at[slot][k - keys];
+	return &c->origins->at[k - keys][i];
 }
 
-static const struct key *
+const struct key *
 key_find(const char *section, const char *name)
 {
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
@@ -700,7 +263,7 @@ add_env(struct buf *out, const char *s)
 		buf_add_char(out, (char)(!is_alnum(*s) ? '_' : *s >= 'a' && *s <= 'z' ? *s - ('a' - 'A') : *s));
 }
 
-/* The variable of a key, one to one: [smtpd.limits] max_errors is SMTPD_LIMITS_MAX_ERRORS. name: the listener's, or NULL. */
+/* The variable of a key: [smtpd.limits] max_errors is SMTPD_LIMITS_MAX_ERRORS. name: its section's NAME, or "". */
 static const char *
 env_name(struct buf *out, const struct key *k, const char *name)
 {
@@ -710,7 +273,7 @@ env_name(struct buf *out, const struct key *k, const char *name)
 		add_env(out, k->section + (strncmp(k->section, "smtpd.", 6) == 0 ? 6 : 0));
 		buf_add_char(out, '_');
 	}
-	if (name != NULL) {
+	if (*name != '\0') {
 		add_env(out, name);
 		buf_add_char(out, '_');
 	}
@@ -719,8 +282,6 @@ env_name(struct buf *out, const struct key *k, const char *name)
 }
 
 /* Sections */
-
-enum section { SEC_OURS, SEC_LISTENER, SEC_SHARED, SEC_UNKNOWN, SEC_FOREIGN, SEC_NONE };
 
 /* The next different section of the table after s (NULL: the first); NULL at its end. */
 static const char *
@@ -743,9 +304,16 @@ starts(struct span s, const char *prefix)
 	return text_is(text_sub(s, 0, strlen(prefix)), prefix);
 }
 
+/* Other daemons may read these, too, and have keys of their own there. */
+static bool
+is_shared(struct span section)
+{
+	return text_is(section, "server") || text_is(section, "redis") || starts(section, "server.") || starts(section, "spamcheck");
+}
+
 /*
- * Whose a section is. *known is the table's name of it, or the nearest one of SEC_UNKNOWN; *name is what follows the word
- * "smtpd.listener". A near miss begins with the same letter, or its first two are swapped: [imapd] is another daemon's.
+ * Whose a section is. *known is the table's name of it, or the nearest one of another; *name is what follows a group's word.
+ * A near miss begins with the same letter, or its first two are swapped: [imapd] is another daemon's.
  */
 static enum section
 section_kind(struct span s, const char **known, struct span *name)
@@ -754,23 +322,23 @@ section_kind(struct span s, const char **known, struct span *name)
 	char text[MEANT_MAX + 1];
 	unsigned best = 1000;
 
-	for (word.len = 0; word.len < s.len && !is_blank(s.p[word.len]); word.len++)
+	for (word.len = 0; word.len < s.len && !is_class(s.p[word.len], C_WSP); word.len++)
 		;
 	*name = text_trim(text_sub(s, word.len, s.len));
 	*known = "smtpd";	/* for a name too long to be compared */
 	for (const char *t = section_next(NULL); t != NULL; t = section_next(t)) {
-		bool listener = strcmp(t, LISTENER) == 0;
+		struct span own = group_find(t) != NULL ? word : s;
 
-		if (text_is(listener ? word : s, t) && listener == (name->len > 0)) {
+		if (text_is(own, t)) {
 			*known = t;
-			return listener ? SEC_LISTENER : SEC_OURS;
+			return SEC_OURS;
 		}
-		if (text_copy(text, sizeof(text), listener ? word : s) == 0 && text_distance(text, t) < best) {
+		if (text_copy(text, sizeof(text), own) == 0 && text_distance(text, t) < best) {
 			best = text_distance(text, t);
 			*known = t;
 		}
 	}
-	if (text_is(s, "redis") || starts(s, "server.") || starts(s, "spamcheck"))
+	if (is_shared(s))
 		return SEC_SHARED;
 	if (text_starts_nocase(s, "smtpd"))
 		return SEC_UNKNOWN;
@@ -782,37 +350,25 @@ section_kind(struct span s, const char **known, struct span *name)
 
 /* Loading */
 
-struct loader {
-	struct config	*c;
-	struct buf	*errors;
-	const char	*file;		/* as errors name it */
-	char *const	*environ;
-	char		 where[640];	/* what is being read: file:line, a variable, a flag */
-	bool		 bad, full;	/* an error was reported; there was no room for one */
-	enum from	 from;
-	unsigned	 line;
-	enum section	 section;	/* of the file's keys to come; SEC_NONE: before the first */
-	const char	*known;		/* its name in the table */
-	size_t		 slot;		/* its listener + 1 */
-};
-
 /* One line to errors: where, the key (NULL: none), what; what it quotes cannot break the line. */
 static void
-vcomplain(struct loader *l, bool warning, size_t slot, const struct key *k, const char *fmt, va_list ap)
+vcomplain(struct loader *l, bool warning, const struct key *k, size_t i, const char *fmt, va_list ap)
 {
 	char text[2048];
 	struct buf b;
 
 	buf_fixed(&b, text, sizeof(text));
 	buf_printf(&b, "%s%s: ", warning ? "warning: " : "", l->where);
-	if (k != NULL)
-		buf_printf(&b, "[%s%s%s] %s: ", k->section, slot == 0 ? "" : " ",
-		    slot == 0 ? "" : l->c->listeners[slot - 1].name, k->name);
+	if (k != NULL) {
+		const char *name = name_of(l->c, k->section, i);
+
+		buf_printf(&b, "[%s%s%s] %s: ", k->section, *name == '\0' ? "" : " ", name, k->name);
+	}
 	vsnprintf(text + b.wpos, sizeof(text) - 1 - b.wpos, fmt, ap);
 	b.wpos = strlen(text);
-	for (size_t i = 0; i < b.wpos; i++)
-		if (is_class(text[i], C_CNTRL))
-			text[i] = '?';
+	for (size_t at = 0; at < b.wpos; at++)
+		if (is_class(text[at], C_CNTRL))
+			text[at] = '?';
 	text[b.wpos++] = '\n';
 	if (!warning)
 		l->bad = true;
@@ -825,8 +381,8 @@ vcomplain(struct loader *l, bool warning, size_t slot, const struct key *k, cons
 }
 
 static void	complain(struct loader *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void	complain_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...) PRINTF_LIKE(4, 5);
-static void	warn_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static void	complain_key(struct loader *l, const struct key *k, size_t i, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static void	warn(struct loader *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 static void
 complain(struct loader *l, const char *fmt, ...)
@@ -834,27 +390,27 @@ complain(struct loader *l, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vcomplain(l, false, 0, NULL, fmt, ap);
+	vcomplain(l, false, NULL, 0, fmt, ap);
 	va_end(ap);
 }
 
 static void
-complain_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...)
+complain_key(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	vcomplain(l, false, slot, k, fmt, ap);
+	vcomplain(l, false, k, i, fmt, ap);
 	va_end(ap);
 }
 
 static void
-warn_key(struct loader *l, size_t slot, const struct key *k, const char *fmt, ...)
+warn(struct loader *l, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	vcomplain(l, true, slot, k, fmt, ap);
+	vcomplain(l, true, NULL, 0, fmt, ap);
 	va_end(ap);
 }
 
@@ -872,21 +428,59 @@ at_line(struct loader *l, unsigned line)
 
 /* From now on errors are of where this key's value came from. */
 static void
-at_key(struct loader *l, size_t slot, const struct key *k)
+at_key(struct loader *l, const struct key *k, size_t i)
 {
-	const struct origin *o = origin_of(l->c, slot, k);
+	const struct origin *o = origin_of(l->c, k, i);
+	const char *section = name_of(l->c, k->section, i);
 	char text[256];
 	struct buf name;
 
 	buf_fixed(&name, text, sizeof(text));
 	if (o->from == FROM_ENV)
-		snprintf(l->where, sizeof(l->where), "environment %s",
-		    env_name(&name, k, slot == 0 ? NULL : l->c->listeners[slot - 1].name));
+		snprintf(l->where, sizeof(l->where), "environment %s", env_name(&name, k, section));
 	else if (o->from == FROM_FLAG)
-		snprintf(l->where, sizeof(l->where), "flag -o %s%s%s.%s", k->section, slot == 0 ? "" : ".",
-		    slot == 0 ? "" : l->c->listeners[slot - 1].name, k->name);
+		snprintf(l->where, sizeof(l->where), "flag -o %s%s%s.%s", k->section, *section == '\0' ? "" : ".", section, k->name);
 	else
 		at_line(l, o->from == FROM_FILE ? o->line : 0);
+}
+
+bool
+key_is_bad(const struct config *c, const struct key *k, size_t i)
+{
+	return origin_of(c, k, i)->bad;
+}
+
+void
+key_error(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
+{
+	va_list ap;
+
+	at_key(l, k, i);
+	va_start(ap, fmt);
+	vcomplain(l, false, k, i, fmt, ap);
+	va_end(ap);
+}
+
+void
+key_warning(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
+{
+	va_list ap;
+
+	at_key(l, k, i);
+	va_start(ap, fmt);
+	vcomplain(l, true, k, i, fmt, ap);
+	va_end(ap);
+}
+
+void
+config_error(struct loader *l, const char *fmt, ...)
+{
+	va_list ap;
+
+	at_line(l, 0);
+	va_start(ap, fmt);
+	vcomplain(l, false, NULL, 0, fmt, ap);
+	va_end(ap);
 }
 
 /* Octets that a value may have wherever it comes from, so that it can be written in a file: printable, tab, UTF-8. */
@@ -900,112 +494,120 @@ bad_octets(struct span s)
 }
 
 static void
-set_value(struct loader *l, size_t slot, const struct key *k, struct span value)
+set_value(struct loader *l, const struct key *k, size_t i, struct span value)
 {
-	struct origin *o = origin_of(l->c, slot, k);
-	void *field = field_of(l->c, slot, k);
-	char reason[640], printed[VALUE_MAX];
+	struct origin *o = origin_of(l->c, k, i);
+	void *field = field_of(l->c, k, i);
+	char reason[640], printed[CONFIG_VALUE_MAX];
 	struct buf why, out;
 	const char *octets = bad_octets(value);
 
 	if (l->from == FROM_FILE && o->from == FROM_FILE) {
-		complain_key(l, slot, k, "'%.*s': the key is given twice, first in line %u; keep one", ARG(value), o->line);
+		complain_key(l, k, i, "'%.*s': the key is given twice, first in line %u; keep one", ARG(value), o->line);
 		return;
 	}
 	*o = (struct origin){ .from = l->from, .line = l->line, .bad = true };
 	buf_fixed(&why, reason, sizeof(reason));
 	buf_fixed(&out, printed, sizeof(printed));
 	if (octets != NULL) {
-		complain_key(l, slot, k, "'%.*s' %s", ARG(value), octets);
+		complain_key(l, k, i, "'%.*s' %s", ARG(value), octets);
 	} else if (!k->type->parse(k, text_trim(value), field, &why)) {
-		complain_key(l, slot, k, "%.*s", (int)buf_len(&why), reason);
+		complain_key(l, k, i, "%.*s", (int)buf_len(&why), reason);
 	} else {
 		k->type->print(k, field, &out);
 		o->bad = out.failed;
 		if (out.failed)
-			complain_key(l, slot, k, "'%.*s...' is longer than %d octets; shorten it", ARG(value), VALUE_MAX);
+			complain_key(l, k, i, "'%.*s...' is longer than %d octets; shorten it", ARG(value), CONFIG_VALUE_MAX);
 	}
 }
 
+/* Of element i of a group, or with NULL of all that is in none. */
 static void
-set_defaults(struct loader *l, size_t slot)
+set_defaults(struct loader *l, const struct group *g, size_t i)
 {
+	enum from from = l->from;
+
 	l->from = FROM_DEFAULT;
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
-		if (is_listener_key(k) == (slot > 0))
-			set_value(l, slot, k, text_span(k->dflt));
+		if (group_find(k->section) == g)
+			set_value(l, k, i, text_span(k->dflt));
+	l->from = from;
 }
 
-/* The slot of this listener, made if there is none yet; 0: reported. */
+/* Which element of the group has this name, one being made if there is none; SIZE_MAX: reported. */
 static size_t
-listener_slot(struct loader *l, struct span name)
+element_named(struct loader *l, const struct group *g, struct span name)
 {
-	struct config *c = l->c;
+	size_t *n = group_n(l->c, g);
 	char text[CONFIG_NAME_MAX + 1], a[64], b[64];
 	struct buf env, other;
-	enum from from = l->from;
 	bool ok = text_copy(text, sizeof(text), name) == 0;
 
+	if (name.len == 0 && g->example != NULL) {
+		complain(l, "[%s]: the %s has no name; write [%s %s]", g->section, g->what, g->section, g->example);
+		return SIZE_MAX;
+	}
 	for (size_t i = 0; ok && i < name.len; i++)
 		ok = is_alnum(name.p[i]) || name.p[i] == '-' || name.p[i] == '_';
 	if (!ok) {
-		complain(l, "[" LISTENER " %.*s]: '%.*s' is no name; write at most %d letters, digits, - and _", ARG(name), ARG(name),
+		complain(l, "[%s %.*s]: '%.*s' is no name; write at most %d letters, digits, - and _", g->section, ARG(name), ARG(name),
 		    CONFIG_NAME_MAX);
-		return 0;
+		return SIZE_MAX;
 	}
-	for (size_t i = 0; i < c->listeners_n; i++) {
-		if (strcmp(c->listeners[i].name, text) == 0)
-			return i + 1;
+	for (size_t i = 0; i < *n; i++) {
+		if (strcmp(element(l->c, g, i), text) == 0)
+			return i;
 		buf_fixed(&env, a, sizeof(a));
 		buf_fixed(&other, b, sizeof(b));
 		add_env(&env, text);
-		add_env(&other, c->listeners[i].name);
+		add_env(&other, element(l->c, g, i));
 		if (!text_eq(buf_span(&env), buf_span(&other)))
 			continue;
 		if (l->from == FROM_ENV)
-			return i + 1;
-		complain(l, "[" LISTENER " %s]: '%s' and '%s' are the same in a variable's name; rename one", text, text,
-		    c->listeners[i].name);
-		return 0;
+			return i;
+		complain(l, "[%s %s]: '%s' and '%s' are the same in a variable's name; rename one", g->section, text, text,
+		    element(l->c, g, i));
+		return SIZE_MAX;
 	}
-	if (c->listeners_n == CONFIG_LISTENERS_MAX) {
-		complain(l, "[" LISTENER " %s]: '%s' is one listener too many; at most %d are possible", text, text, CONFIG_LISTENERS_MAX);
-		return 0;
+	if (*n == g->max) {
+		complain(l, "[%s%s%s]: '%s' is one %s too many; at most %zu are possible", g->section, *text == '\0' ? "" : " ", text,
+		    text, g->what, g->max);
+		return SIZE_MAX;
 	}
-	text_copy(c->listeners[c->listeners_n++].name, sizeof(text), name);
-	set_defaults(l, c->listeners_n);
-	l->from = from;
-	return c->listeners_n;
+	memcpy(element(l->c, g, *n), text, sizeof(text));
+	set_defaults(l, g, (*n)++);
+	return *n - 1;
 }
 
-/* An unknown key of our section: what to write instead. */
+/* An unknown key of our section, element i of it: what to write instead. */
 static void
-complain_unknown(struct loader *l, const char *section, struct span name)
+complain_unknown(struct loader *l, const char *section, size_t i, struct span name)
 {
-	char text[MEANT_MAX + 1], all[512], full[64];
-	const struct key *near = &keys[0], *elsewhere = NULL;
+	char text[MEANT_MAX + 1], all[512], full[80];
+	const struct key *near = NULL, *elsewhere = NULL;
+	const char *own = name_of(l->c, section, i);
 	struct buf list;
 
-	snprintf(full, sizeof(full), "%s%s%s", section, l->slot == 0 ? "" : " ", l->slot == 0 ? "" : l->c->listeners[l->slot - 1].name);
+	snprintf(full, sizeof(full), "%s%s%s", section, *own == '\0' ? "" : " ", own);
 	buf_fixed(&list, all, sizeof(all));
 	if (text_copy(text, sizeof(text), name) == -1)
 		text[0] = '\0';
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
 		if (strcmp(k->section, section) == 0) {
 			buf_printf(&list, "%s%s", buf_len(&list) == 0 ? "" : ", ", k->name);
-			if (strcmp(near->section, section) != 0 || text_distance(text, k->name) < text_distance(text, near->name))
+			if (near == NULL || text_distance(text, k->name) < text_distance(text, near->name))
 				near = k;
 		} else if (strcmp(k->name, text) == 0) {
 			elsewhere = k;
 		}
 	}
 	unsigned distance = text_distance(text, near->name);
-	if (strcmp(section, "server") == 0) {	/* shared: a slip is worth a word, another daemon's key is not */
+	if (is_shared(text_span(section)) && l->from == FROM_FILE) {	/* a slip is worth a word, another daemon's key is not */
 		if (distance <= 2)
-			warn_key(l, 0, near, "'%.*s' is not read by smtpd; did you mean %s?", ARG(name), near->name);
+			warn(l, "[%s] %s: '%.*s' is not read by smtpd; did you mean %s?", full, near->name, ARG(name), near->name);
 	} else if (elsewhere != NULL && distance > 2) {
 		complain(l, "[%s] %.*s: unknown key '%.*s'; did you mean [%s%s] %s?", full, ARG(name), ARG(name),
-		    elsewhere->section, is_listener_key(elsewhere) ? " NAME" : "", elsewhere->name);
+		    elsewhere->section, group_find(elsewhere->section) != NULL ? " NAME" : "", elsewhere->name);
 	} else if (distance <= 3) {
 		complain(l, "[%s] %.*s: unknown key '%.*s'; did you mean %s?", full, ARG(name), ARG(name), near->name);
 	} else {
@@ -1013,23 +615,34 @@ complain_unknown(struct loader *l, const char *section, struct span name)
 	}
 }
 
+/* Keys to come are of this section of the table, and of the element with this name where it is a group's. */
+static void
+section_open(struct loader *l, const char *section, struct span name)
+{
+	const struct group *g = group_find(section);
+
+	l->section = SEC_OURS;
+	l->known = section;
+	l->i = g == NULL ? 0 : element_named(l, g, name);
+	if (l->i == SIZE_MAX)
+		l->section = SEC_UNKNOWN;	/* reported, with its keys */
+}
+
 static void
 section_enter(struct loader *l, struct span s)
 {
 	struct span name;
+	char text[MEANT_MAX + 1];
 
 	l->section = section_kind(s, &l->known, &name);
-	l->slot = 0;
-	if (l->section == SEC_LISTENER) {
-		l->slot = listener_slot(l, name);
-		if (l->slot == 0)
-			l->section = SEC_UNKNOWN;	/* reported, with its keys */
-	} else if (l->section == SEC_UNKNOWN && text_is(text_trim(s), LISTENER)) {
-		complain(l, "[" LISTENER "]: the listener has no name; write [" LISTENER " mx]");
-	} else if (l->section == SEC_UNKNOWN) {
+	if (l->section == SEC_OURS)
+		section_open(l, l->known, name);
+	else if (l->section == SEC_UNKNOWN)
 		complain(l, "[%.*s]: unknown section '%.*s'; did you mean [%s%s]?", ARG(s), ARG(s), l->known,
-		    strcmp(l->known, LISTENER) == 0 ? " NAME" : "");
-	}
+		    group_find(l->known) != NULL ? " NAME" : "");
+	else if (l->section == SEC_SHARED && l->from == FROM_FILE && text_copy(text, sizeof(text), text_trim(s)) == 0 &&
+	    text_distance(text, l->known) <= 2)
+		warn(l, "[%s] is not read by smtpd; did you mean [%s]?", text, l->known);
 }
 
 /* inih: name NULL is a new section, 1 is success. */
@@ -1042,12 +655,12 @@ on_ini(void *user, const char *section, const char *name, const char *value, int
 	at_line(l, (unsigned)lineno);
 	if (name == NULL) {
 		section_enter(l, text_span(section));
-	} else if (l->section == SEC_OURS || l->section == SEC_LISTENER) {
+	} else if (l->section == SEC_OURS) {
 		k = key_find(l->known, name);
 		if (k == NULL)
-			complain_unknown(l, l->known, text_span(name));
+			complain_unknown(l, l->known, l->i, text_span(name));
 		else
-			set_value(l, l->slot, k, text_span(value));
+			set_value(l, k, l->i, text_span(value));
 	}
 	return 1;
 }
@@ -1059,7 +672,7 @@ find_before_comment(struct span s, const char *c)
 	size_t i;
 
 	for (i = 0; i < s.len && strchr(c, s.p[i]) == NULL; i++)
-		if (i > 0 && s.p[i] == ';' && is_blank(s.p[i - 1]))
+		if (i > 0 && s.p[i] == ';' && is_class(s.p[i - 1], C_WSP))
 			return s.len;
 	return i;
 }
@@ -1103,7 +716,7 @@ line_is_wanted(struct loader *l, struct span line, enum section *section)
 	}
 	if (*section == SEC_NONE)
 		complain(l, "'%.*s' stands before the first section; write one above it, such as [smtpd]", ARG(s));
-	if (*section != SEC_OURS && *section != SEC_LISTENER)
+	if (*section != SEC_OURS)
 		return false;
 	end = find_before_comment(s, "=:");
 	if (end == s.len || end == 0) {
@@ -1199,26 +812,27 @@ load_file(struct loader *l, const char *file)
 	buf_clear(&clean);
 }
 
-/* SMTPD_LISTENER_NAME_KEY: the key, and NAME; NULL: it is none. */
+/* The key of a variable, and the NAME in it; NULL: it is none. The table is such that there is one at most (a test sees to that). */
 static const struct key *
-env_listener(struct span var, struct span *name)
+env_key(struct span var, struct span *name)
 {
-	struct span s = text_sub(var, strlen("SMTPD_LISTENER_"), var.len);
-	char text[MEANT_MAX];
-	struct buf upper;
+	char text[256];
+	struct buf b;
 
-	if (!starts(var, "SMTPD_LISTENER_"))
-		return NULL;
+	buf_fixed(&b, text, sizeof(text));
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
-		if (!is_listener_key(k))
-			continue;
-		buf_fixed(&upper, text, sizeof(text));
-		buf_add_char(&upper, '_');
-		add_env(&upper, k->name);
-		if (s.len > buf_len(&upper) && text_eq(text_sub(s, s.len - buf_len(&upper), s.len), buf_span(&upper))) {
-			*name = text_sub(s, 0, s.len - buf_len(&upper));
+		const struct group *g = group_find(k->section);
+		size_t n = strlen(k->name) + 1, head;
+
+		(void)env_name(&b, k, "");	/* SECTION_KEY */
+		*name = SPAN("");
+		if ((g == NULL || g->example == NULL) && text_eq(var, buf_span(&b)))
 			return k;
-		}
+		head = buf_len(&b) - n + 1;	/* SECTION_; then NAME; then _KEY, n octets */
+		*name = text_sub(var, head, var.len - n);
+		if (g != NULL && var.len > head + n && text_eq(text_sub(var, 0, head), text_sub(buf_span(&b), 0, head)) &&
+		    text_eq(text_sub(var, var.len - n, var.len), text_sub(buf_span(&b), head - 1, head - 1 + n)))
+			return k;
 	}
 	return NULL;
 }
@@ -1234,7 +848,8 @@ complain_variable(struct loader *l, struct span var)
 	if (text_copy(text, sizeof(text), var) == -1)
 		text[0] = '\0';
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
-		const char *n = env_name(&b, k, is_listener_key(k) ? "NAME" : NULL);
+		const struct group *g = group_find(k->section);
+		const char *n = env_name(&b, k, g == NULL || g->example == NULL ? "" : "NAME");
 
 		if (text_distance(text, n) < best) {
 			best = text_distance(text, n);
@@ -1251,14 +866,15 @@ complain_variable(struct loader *l, struct span var)
 static void
 load_environment(struct loader *l)
 {
-	char name[256], lower[CONFIG_NAME_MAX + 2];
+	char text[256], lower[CONFIG_NAME_MAX + 2];
 	struct buf b;
 
-	buf_fixed(&b, name, sizeof(name));
+	buf_fixed(&b, text, sizeof(text));
 	for (char *const *e = l->environ; e != NULL && *e != NULL; e++) {
-		struct span whole = text_span(*e), var, listener;
+		struct span whole = text_span(*e), var, name;
+		const struct group *g;
 		const struct key *k;
-		size_t slot = 0, n = 0;
+		size_t i = 0, n = 0;
 
 		if (!starts(whole, "SMTPD_") || text_find(whole, '=') == SIZE_MAX)
 			continue;
@@ -1266,24 +882,35 @@ load_environment(struct loader *l)
 		l->from = FROM_ENV;
 		l->line = 0;
 		snprintf(l->where, sizeof(l->where), "environment %.*s", ARG(var));
-		if ((k = env_listener(var, &listener)) != NULL) {
-			for (; n < listener.len && n < sizeof(lower); n++)
-				lower[n] = text_lower(listener.p[n]);
-			slot = listener_slot(l, (struct span){ lower, n });
-			if (slot == 0)
+		k = env_key(var, &name);
+		if (k != NULL && (g = group_find(k->section)) != NULL) {
+			for (; n < name.len && n < sizeof(lower); n++)
+				lower[n] = text_lower(name.p[n]);
+			if ((i = element_named(l, g, (struct span){ lower, n })) == SIZE_MAX)
 				continue;
-			if (!text_is(var, env_name(&b, k, l->c->listeners[slot - 1].name)))	/* lower case in it */
+			if (!text_is(var, env_name(&b, k, element(l->c, g, i))))	/* lower case in it */
 				k = NULL;
-		} else {
-			for (k = keys; k < keys + COUNT(keys); k++)
-				if (!is_listener_key(k) && text_is(var, env_name(&b, k, NULL)))
-					break;
 		}
-		if (k == NULL || k == keys + COUNT(keys))
+		if (k == NULL)
 			complain_variable(l, var);
 		else
-			set_value(l, slot, k, text_sub(whole, var.len + 1, whole.len));
+			set_value(l, k, i, text_sub(whole, var.len + 1, whole.len));
 	}
+}
+
+/* The group of "section.NAME", as flags write it; NULL: none. */
+static const struct group *
+flag_group(struct span section, struct span *name)
+{
+	for (const struct group *g = groups; g < groups + COUNT(groups); g++) {
+		size_t n = strlen(g->section);
+
+		if (section.len > n && starts(section, g->section) && section.p[n] == '.') {
+			*name = text_sub(section, n + 1, section.len);
+			return g;
+		}
+	}
+	return NULL;
 }
 
 /* -o section.key=value; [smtpd.listener mx] address is smtpd.listener.mx.address, or with the blank as in the file. */
@@ -1308,307 +935,32 @@ load_flag(struct loader *l, const char *flag)
 	snprintf(l->where, sizeof(l->where), "flag -o %.*s", ARG(text_sub(whole, 0, equals)));
 	section = text_sub(whole, 0, dot);
 	key = text_trim(text_sub(whole, dot + 1, equals));
-	if (starts(section, LISTENER ".")) {
-		l->section = SEC_LISTENER;
-		l->known = LISTENER;
-		l->slot = listener_slot(l, text_sub(section, strlen(LISTENER "."), section.len));
-		if (l->slot == 0)
-			return;
-	} else {
+	const struct group *g = flag_group(section, &name);
+	if (g != NULL)
+		section_open(l, g->section, name);
+	else
 		section_enter(l, section);
-		if (l->section == SEC_UNKNOWN)
-			return;
-		if (l->section != SEC_OURS && l->section != SEC_LISTENER) {
-			(void)section_kind(section, &l->known, &name);
-			complain(l, "unknown section '%.*s'; did you mean %s?", ARG(section), l->known);
-			return;
-		}
+	if (l->section == SEC_UNKNOWN)
+		return;
+	if (l->section != SEC_OURS) {
+		complain(l, "unknown section '%.*s'; did you mean %s?", ARG(section), l->known);
+		return;
 	}
 	if (text_copy(text, sizeof(text), key) == 0)
 		k = key_find(l->known, text);
 	if (k != NULL)
-		set_value(l, l->slot, k, text_sub(whole, equals + 1, whole.len));
-	else if (strcmp(l->known, "server") == 0)
-		complain(l, "[server] %.*s: unknown key '%.*s'; did you mean hostname?", ARG(key), ARG(key));
+		set_value(l, k, l->i, text_sub(whole, equals + 1, whole.len));
 	else
-		complain_unknown(l, l->known, key);
-}
-
-/* What depends on two keys, or on the system */
-
-static bool
-is_bad(const struct config *c, const struct key *k)
-{
-	return origin_of(c, 0, k)->bad;
-}
-
-/* The expansion at the start of s ("%{name}"), its length with the braces in *len; X__MAX: unknown, X__MAX + 1: it has no "}". */
-static unsigned
-expansion_at(const char *s, size_t *len)
-{
-	const char *end = strchr(s, '}');
-	struct span name;
-
-	if (end == NULL)
-		return X__MAX + 1;
-	*len = (size_t)(end + 1 - s);
-	name = (struct span){ s + 2, *len - 3 };
-	for (unsigned i = 0; i < X__MAX; i++)
-		if (text_is(name, expansion_names[i]))
-			return i;
-	return X__MAX;
-}
-
-/* Every "%{...}" of one word, which may use those of the set allowed. The set of what it uses. */
-static unsigned
-check_expansions(struct loader *l, const struct key *k, const char *word, unsigned allowed)
-{
-	unsigned used = 0;
-	char name[MEANT_MAX + 1];
-
-	for (const char *p = strstr(word, "%{"); p != NULL; p = strstr(p, "%{")) {
-		size_t len = 2;
-		unsigned x = expansion_at(p, &len), nearest = 0;
-
-		if (x > X__MAX) {
-			complain_key(l, 0, k, "'%.100s' has no }; write such as %%{recipient}", p);
-		} else if (x == X__MAX) {
-			if (text_copy(name, sizeof(name), (struct span){ p + 2, len - 3 }) == -1)
-				name[0] = '\0';
-			for (unsigned i = 0; i < X__MAX; i++)
-				if ((allowed & 1u << i) != 0 && ((allowed & 1u << nearest) == 0 ||
-				    text_distance(name, expansion_names[i]) < text_distance(name, expansion_names[nearest])))
-					nearest = i;
-			complain_key(l, 0, k, "unknown expansion '%.*s'; did you mean %%{%s}?", ARG(((struct span){ p, len })),
-			    expansion_names[nearest]);
-		} else if ((allowed & 1u << x) == 0) {
-			complain_key(l, 0, k, "'%.*s' cannot be used here; see smtpd.conf(5)", ARG(((struct span){ p, len })));
-		} else {
-			used |= 1u << x;
-		}
-		p += len;
-	}
-	return used;
-}
-
-/* Whether path can be executed; false with errno. */
-static bool
-is_executable(const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st) == -1)
-		return false;
-	if (!S_ISREG(st.st_mode)) {
-		errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
-		return false;
-	}
-	return access(path, X_OK) == 0;
-}
-
-/* A name without a slash is looked for as the child will: in PATH. */
-static bool
-is_in_path(const struct loader *l, const char *name)
-{
-	const char *path = NULL;
-	struct span rest, dir;
-	char full[4096];
-
-	for (char *const *e = l->environ; e != NULL && *e != NULL; e++)
-		if (strncmp(*e, "PATH=", 5) == 0)
-			path = *e + 5;
-	if (path == NULL)
-		return true;	/* the child's own default is searched, which is not known here */
-	rest = text_span(path);
-	while (text_token(&rest, ":", &dir)) {
-		int n = snprintf(full, sizeof(full), "%.*s/%s", (int)dir.len, dir.p, name);
-
-		if (n > 0 && (size_t)n < sizeof(full) && is_executable(full))
-			return true;
-	}
-	errno = ENOENT;
-	return false;
-}
-
-/* Case 12.9, and that each expansion is one whole argument. The set of expansions used. */
-static unsigned
-check_command(struct loader *l, const struct key *k, const struct words *w, unsigned allowed)
-{
-	const char *program = w->v[0];
-	unsigned used = 0;
-
-	at_key(l, 0, k);
-	if (strstr(program, "%{") != NULL)
-		complain_key(l, 0, k, "'%.100s' is the program, which no expansion can name; write its path", program);
-	else if (*program != '/' && strchr(program, '/') != NULL)
-		complain_key(l, 0, k, "'%.100s' is a relative path; write one that begins with /", program);
-	else if (*program == '/' ? !is_executable(program) : !is_in_path(l, program))
-		complain_key(l, 0, k, "'%.100s' cannot be executed: %s; correct the path, or the file's mode", program, strerror(errno));
-	for (size_t i = 1; i < w->n; i++) {
-		unsigned x = check_expansions(l, k, w->v[i], allowed);
-		size_t len = 0;
-
-		if (x != 0 && (strncmp(w->v[i], "%{", 2) != 0 || expansion_at(w->v[i], &len) >= X__MAX || w->v[i][len] != '\0'))
-			complain_key(l, 0, k, "'%.100s': an expansion is a whole argument; give it one of its own, with blanks around it", w->v[i]);
-		used |= x;
-	}
-	return used;
-}
-
-static void
-check_delivery(struct loader *l)
-{
-	struct config *c = l->c;
-	const struct key *command = key_find(DELIVERY, "command"), *maildir = key_find(DELIVERY, "maildir");
-	const struct key *file = key_find(DELIVERY, "recipients_file"), *check = key_find(DELIVERY, "recipient_command");
-	const struct key *create = key_find(DELIVERY, "create"), *domains = key_find("smtpd", "domains");
-	const unsigned all = (1u << X__MAX) - 1;
-	struct stat st;
-
-	if (c->command.n > 0) {
-		unsigned used = check_command(l, command, &c->command, all);
-
-		c->per_recipient = (used & (1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN)) != 0;
-		if (*c->maildir != '\0') {
-			at_key(l, 0, maildir);
-			complain_key(l, 0, maildir, "'%.100s' beside a command; keep one of command and maildir", c->maildir);
-		}
-	} else if (*c->maildir == '\0' && !is_bad(c, command) && !is_bad(c, maildir)) {
-		at_line(l, 0);
-		complain(l, "[" DELIVERY "]: mail has nowhere to go; write command = ... or maildir = /var/mail/%%{domain}/%%{user}");
-	}
-	if (*c->maildir != '\0') {
-		at_key(l, 0, maildir);
-		(void)check_expansions(l, maildir, c->maildir, 1u << X_DOMAIN | 1u << X_USER);
-	} else if (c->maildir_create && !is_bad(c, maildir)) {
-		at_key(l, 0, create);
-		complain_key(l, 0, create, "'yes' without a maildir; set maildir, or create = no");
-	}
-	if (c->recipient_command.n > 0)
-		(void)check_command(l, check, &c->recipient_command, all & ~(1u << X_RECIPIENTS));
-	if (*c->recipients_file != '\0') {
-		at_key(l, 0, file);
-		if (stat(c->recipients_file, &st) == -1)
-			complain_key(l, 0, file, "'%.100s' cannot be read: %s; correct the path", c->recipients_file, strerror(errno));
-		else if (S_ISDIR(st.st_mode))
-			complain_key(l, 0, file, "'%.100s' is a directory; name a file", c->recipients_file);
-	}
-	if (c->domains.n == 0 && !is_bad(c, domains)) {
-		at_key(l, 0, domains);
-		complain_key(l, 0, domains, "'' is no list of domains, so no mail can be taken; write domains = example.com");
-	}
-}
-
-/* Whether both cannot be bound: a port once for each address, the wildcard being every one of its family. */
-static bool
-endpoints_collide(const struct endpoint *a, const struct endpoint *b)
-{
-	static const uint8_t any[16];
-
-	if (a->port != b->port || a->port == 0 || (a->family != 0 && b->family != 0 && a->family != b->family))
-		return false;
-	return memcmp(a->ip, any, 16) == 0 || memcmp(b->ip, any, 16) == 0 || memcmp(a->ip, b->ip, 16) == 0;
-}
-
-static void
-check_listeners(struct loader *l)
-{
-	const struct config *c = l->c;
-	const struct key *address = key_find(LISTENER, "address"), *mode = key_find(LISTENER, "mode");
-	struct endpoint a, b;
-
-	for (size_t i = 0; i < c->listeners_n; i++) {
-		const struct listener *li = &c->listeners[i];
-
-		if (li->mode == MODE_SUBMISSION || li->mode == MODE_SMTPS) {
-			at_key(l, i + 1, mode);
-			complain_key(l, i + 1, mode, "mode = %s needs TLS, which this version does not have yet; write smtp or alt",
-			    modes[li->mode]);
-		}
-		for (size_t j = 0; j < i; j++) {
-			if (origin_of(c, i + 1, address)->bad || origin_of(c, j + 1, address)->bad ||
-			    !endpoint_parse(text_span(li->address), &a) || !endpoint_parse(text_span(c->listeners[j].address), &b) ||
-			    !endpoints_collide(&a, &b))
-				continue;
-			at_key(l, i + 1, address);
-			complain_key(l, i + 1, address, "'%s' is taken by [" LISTENER " %s] (%s); choose another address or port",
-			    li->address, c->listeners[j].name, c->listeners[j].address);
-		}
-	}
-	if (c->listeners_n == 0) {
-		at_line(l, 0);
-		complain(l, "[" LISTENER " NAME]: there is no listener; write such as [" LISTENER " mx] and, below it, address = :25");
-	}
-}
-
-/* As root both users must be there, and the processes that read what strangers write are not to be root. */
-static void
-check_users(struct loader *l)
-{
-	const struct key *rows[] = { key_find("smtpd", "user"), key_find(DELIVERY, "user") };
-	const char *names[] = { l->c->user, l->c->delivery_user };
-
-	for (size_t i = 0; geteuid() == 0 && i < COUNT(rows); i++) {
-		const struct passwd *pw;
-
-		at_key(l, 0, rows[i]);
-		if (is_bad(l->c, rows[i]) || (i == 1 && *names[i] == '\0'))
-			continue;
-		pw = *names[i] == '\0' ? NULL : getpwnam(names[i]);
-		if (pw == NULL)
-			complain_key(l, 0, rows[i], "'%.100s' is no user here, and smtpd is started as root; add the user or name another", names[i]);
-		else if (pw->pw_uid == 0 && i == 0)
-			complain_key(l, 0, rows[i], "'%.100s' is root; name an unprivileged user", names[i]);
-		else if (pw->pw_uid == 0)
-			warn_key(l, 0, rows[i], "'%.100s' is root; name an unprivileged user where the command allows it", names[i]);
-	}
-}
-
-static void
-check_system(struct loader *l)
-{
-	struct config *c = l->c;
-	const struct key *hostname = key_find("server", "hostname"), *spool = key_find("smtpd", "spool_dir");
-	const struct key *memory = key_find(LIMITS, "max_spool_memory"), *size = key_find(LIMITS, "max_message_size");
-	const struct key *deliveries = key_find(LIMITS, "max_deliveries");
-	char machine[SMTP_DOMAIN_MAX + 1] = "", reason[256], text[32];
-	struct rlimit rl;
-	struct stat st;
-	rlim_t processes = PROCESSES_SPARE;
-	struct buf b;
-
-	if (*c->hostname == '\0' && !is_bad(c, hostname)) {
-		buf_fixed(&b, reason, sizeof(reason));
-		at_key(l, 0, hostname);
-		if (gethostname(machine, sizeof(machine) - 1) == -1 || *machine == '\0' ||
-		    !parse_hostname(hostname, text_span(machine), &c->hostname, &b))
-			complain_key(l, 0, hostname, "the machine's name '%.100s' is no domain name; write hostname = mail.example.com", machine);
-	}
-	if (*c->spool_dir != '\0') {
-		at_key(l, 0, spool);
-		if (stat(c->spool_dir, &st) == -1)
-			complain_key(l, 0, spool, "'%.100s' cannot be used: %s; make the directory", c->spool_dir, strerror(errno));
-		else if (!S_ISDIR(st.st_mode))
-			complain_key(l, 0, spool, "'%.100s' is no directory; name one", c->spool_dir);
-	} else if (c->max_spool_memory < c->max_message_size && !is_bad(c, memory) && !is_bad(c, size)) {
-		at_key(l, 0, memory);
-		buf_fixed(&b, text, sizeof(text));
-		print_size(size, &c->max_message_size, &b);
-		complain_key(l, 0, memory, "a message of max_message_size, '%s', has no room in it; raise it, or set [smtpd] spool_dir",
-		    buf_str(&b));
-	}
-	for (size_t i = 0; i < c->listeners_n; i++)
-		processes += c->listeners[i].workers;
-	if (getrlimit(RLIMIT_NPROC, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY && !is_bad(c, deliveries) &&
-	    processes + c->max_deliveries > rl.rlim_cur) {	/* case 13.11 */
-		at_key(l, 0, deliveries);
-		complain_key(l, 0, deliveries, "'%u' is too many: the system allows %llu processes (ulimit -u), of which smtpd itself "
-		    "needs %llu; lower it, or raise that limit", c->max_deliveries, (unsigned long long)rl.rlim_cur,
-		    (unsigned long long)processes);
-	}
+		complain_unknown(l, l->known, l->i, key);
 }
 
 /* Public functions */
+
+const char *
+config_default_domain(const struct config *c)
+{
+	return c->domains.n == 0 ? c->hostname : c->domains.v[0];
+}
 
 struct config *
 config_load(const char *file, char *const *env, const char *const *flags, size_t flags_n, struct buf *errors)
@@ -1623,16 +975,13 @@ config_load(const char *file, char *const *env, const char *const *flags, size_t
 		return NULL;
 	}
 	at_line(&l, 0);
-	set_defaults(&l, 0);
+	set_defaults(&l, NULL, 0);
 	if (file != NULL)
 		load_file(&l, file);
 	load_environment(&l);
 	for (size_t i = 0; i < flags_n; i++)
 		load_flag(&l, flags[i]);
-	check_listeners(&l);
-	check_delivery(&l);
-	check_users(&l);
-	check_system(&l);
+	config_check(&l);
 	if (!l.bad)
 		return l.c;
 	config_free(l.c);
@@ -1644,10 +993,9 @@ config_free(struct config *c)
 {
 	if (c == NULL)
 		return;
-	for (size_t slot = 0; slot <= c->listeners_n; slot++)
-		for (const struct key *k = keys; k < keys + COUNT(keys); k++)
-			if (k->type->clear != NULL && is_listener_key(k) == (slot > 0))
-				k->type->clear(field_of(c, slot, k));
+	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
+		for (size_t i = 0; k->type->clear != NULL && i < sections_of(c, k->section); i++)
+			k->type->clear(field_of(c, k, i));
 	if (c->origins != NULL)
 		free(c->origins->file);
 	free(c->origins);
@@ -1656,9 +1004,9 @@ config_free(struct config *c)
 
 /* "; default", "; file:line", ... */
 static void
-print_origin(const struct config *c, size_t slot, const struct key *k, struct buf *out)
+print_origin(const struct config *c, const struct key *k, size_t i, struct buf *out)
 {
-	const struct origin *o = origin_of(c, slot, k);
+	const struct origin *o = origin_of(c, k, i);
 	char text[256];
 	struct buf name;
 
@@ -1673,7 +1021,7 @@ print_origin(const struct config *c, size_t slot, const struct key *k, struct bu
 		break;
 	case FROM_ENV:
 		buf_fixed(&name, text, sizeof(text));
-		buf_printf(out, "environment %s", env_name(&name, k, slot == 0 ? NULL : c->listeners[slot - 1].name));
+		buf_printf(out, "environment %s", env_name(&name, k, name_of(c, k->section, i)));
 		break;
 	case FROM_FLAG:
 		buf_add_str(out, "flag");
@@ -1682,23 +1030,21 @@ print_origin(const struct config *c, size_t slot, const struct key *k, struct bu
 }
 
 static void
-print_section(const struct config *c, size_t slot, const char *section, FILE *f)
+print_section(const struct config *c, const char *section, size_t i, FILE *f)
 {
-	char value[VALUE_MAX + 1], origin[1024];
+	char value[CONFIG_VALUE_MAX + 1], origin[1024];
+	const char *name = name_of(c, section, i);
 	struct buf v, o;
 
-	if (slot == 0)
-		fprintf(f, "[%s]\n", section);
-	else
-		fprintf(f, "[%s %s]\n", section, c->listeners[slot - 1].name);
+	fprintf(f, "[%s%s%s]\n", section, *name == '\0' ? "" : " ", name);
 	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
 		if (strcmp(k->section, section) != 0)
 			continue;
 		buf_fixed(&v, value, sizeof(value));
 		buf_fixed(&o, origin, sizeof(origin));
-		k->type->print(k, field_of(c, slot, k), &v);
-		print_origin(c, slot, k, &o);
-		fprintf(f, "%-19s = %-30s ; %s\n", k->name, buf_str(&v), buf_str(&o));
+		k->type->print(k, field_of(c, k, i), &v);
+		print_origin(c, k, i, &o);
+		fprintf(f, "%-21s = %-30s ; %s\n", k->name, buf_str(&v), buf_str(&o));
 	}
 	putc('\n', f);
 }
@@ -1706,13 +1052,23 @@ print_section(const struct config *c, size_t slot, const char *section, FILE *f)
 int
 config_print(const struct config *c, FILE *f)
 {
-	for (const char *s = section_next(NULL); s != NULL; s = section_next(s)) {
-		if (strcmp(s, LISTENER) != 0)
-			print_section(c, 0, s, f);
-		for (size_t i = 0; strcmp(s, LISTENER) == 0 && i < c->listeners_n; i++)
-			print_section(c, i + 1, s, f);
-	}
+	for (const char *s = section_next(NULL); s != NULL; s = section_next(s))
+		for (size_t i = 0; i < sections_of(c, s); i++)
+			print_section(c, s, i, f);
 	return fflush(f) == EOF || ferror(f) ? -1 : 0;
+}
+
+/* "[section NAME]"; commented out where all its keys are, for it would be an element with nothing but defaults. */
+static void
+print_sample_title(const char *section, FILE *f)
+{
+	const struct group *g = group_find(section);
+	const char *example = g == NULL || g->example == NULL ? "" : g->example;
+	bool in_use = g == NULL;
+
+	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
+		in_use = in_use || (strcmp(k->section, section) == 0 && k->sample != NULL && *k->sample != '#');
+	fprintf(f, "\n%s[%s%s%s]\n", in_use ? "" : "#", section, *example == '\0' ? "" : " ", example);
 }
 
 int
@@ -1724,13 +1080,14 @@ config_print_sample(FILE *f)
 	fputs("# smtpd.conf - every key of smtpd(8); see smtpd.conf(5). What is commented out stands at its default, or is an example.\n"
 	    "# A ; after a blank begins a comment. Sizes take k m g, times ms s m h d.\n", f);
 	for (const char *s = section_next(NULL); s != NULL; s = section_next(s)) {
-		fprintf(f, "\n[%s%s]\n", s, strcmp(s, LISTENER) == 0 ? " mx" : "");
+		print_sample_title(s, f);
 		for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
 			if (strcmp(k->section, s) != 0)
 				continue;
 			buf_fixed(&b, text, sizeof(text));
 			for (size_t i = 0; k->choices != NULL && k->choices[i] != NULL; i++)
-				buf_printf(&b, "%s%s", i == 0 ? " One of " : ", ", k->choices[i]);
+				if (*k->choices[i] != '\0')
+					buf_printf(&b, "%s%s", buf_len(&b) == 0 ? " One of " : ", ", k->choices[i]);
 			if (k->choices != NULL)
 				buf_add_char(&b, '.');
 			fprintf(f, "# %s%s\n", k->help, buf_str(&b));

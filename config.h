@@ -2,7 +2,7 @@
  * config.h - the configuration: one INI file, the environment and the flags, into one const structure.
  *
  * One table in config.c knows the keys (name, type, default, bounds, help); the parser, smtpd -T, the sample file's and
- * the man page's checks all read it.
+ * the man page's checks all read it. config_value.c has their types, config_check.c what depends on two of them.
  */
 #ifndef CONFIG_H
 #define CONFIG_H
@@ -145,6 +145,9 @@ void		 config_free(struct config *c);
 int		 config_print(const struct config *c, FILE *f);
 /* Every key of the table with its section, default and help, as a commented sample file. */
 int		 config_print_sample(FILE *f);
+
+/* Of addresses that have none: the first of domains, or the hostname where there are no domains. */
+const char	*config_default_domain(const struct config *c);
 
 /*
  * Split as a POSIX shell splits words: blanks, '...', "..." (backslash before $ ` " \ newline), backslash; nothing else.

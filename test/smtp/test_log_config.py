@@ -159,7 +159,7 @@ def test_a_good_file_is_good(place):	# case 15.5
 	("[smtpd.listener two]\naddress = 127.0.0.1:2525\n", 10, ["address", "mx"]),
 	("[smtpd.listener two]\naddress = localhost:25\n", 10, ["address"]),
 	("[smtpd.listener two]\naddress = 127.0.0.2:99999\n", 10, ["address"]),
-	("[smtpd.listener two]\naddress = 127.0.0.2:25\nmode = smtps\n", 11, ["mode", "TLS"]),
+	("[smtpd.listener two]\naddress = 127.0.0.2:25\nmode = smtps\n", 11, ["mode", "certificate"]),
 	("[smtpd.listener a b]\naddress = 127.0.0.2:25\n", 9, ["a b"]),
 	("[smtpd.delivery]\ncommand = /bin/cat\n", 8, ["command", "maildir"]),
 	("[smtpd.delivery]\nrecipient_command = /nowhere/x\n", 10, ["/nowhere/x"]),

@@ -22,7 +22,9 @@
 #define SMTPD "[smtpd]\nuser = nobody\ndomains = example.com\n"
 #define LISTENER "[smtpd.listener mx]\naddress = 127.0.0.1:0\n"
 #define DELIVERY "[smtpd.delivery]\nmaildir = /tmp/%{user}\n"
-#define BASE SMTPD LISTENER DELIVERY
+#define BASE SMTPD LISTENER DELIVERY	/* seven lines */
+#define ISSUER "[smtpd.auth.oauth]\nissuer = https://i.example\naudience = a\n"
+#define LAN "[smtpd.listener mx]\naddress = 192.0.2.1:0\n"
 
 static char path[] = "/tmp/test_config.XXXXXX";	/* the folder of this test's file */
 static char file[64];				/* path/c */
@@ -108,6 +110,24 @@ without_origins(char *out)
 }
 
 static void
+assert_one_error(const char *want)
+{
+	size_t n = strlen(want);
+
+	assert_string_not_equal(errors, "");
+	if (n > 3 && strcmp(want + n - 3, "...") == 0) {
+		if (strncmp(errors, want, n - 3) != 0)
+			assert_string_equal(errors, want);
+	} else {
+		assert_int_equal(errors[strlen(errors) - 1], '\n');
+		errors[strlen(errors) - 1] = '\0';
+		assert_string_equal(errors, want);
+		strcat(errors, "\n");
+	}
+	assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
+}
+
+static void
 words(void **state)
 {
 	static const struct {
@@ -177,8 +197,17 @@ every_field(void **state)
 	    "[smtpd.delivery]\ncommand = /bin/sh -c 'a b' %{recipient} \"%{sender}\"\nuser = nobody\n"
 	    "recipients_file = /etc/passwd\nrecipient_command = sh %{user} %{domain}\n"
 	    "[smtpd.limits]\nmax_message_size = 1g\nmax_recipients = 7\nmax_connections = 8\nmax_errors = 9\nmax_deliveries = 10\n"
-	    "max_spool_memory = 65536\n"
-	    "[smtpd.timeouts]\nconnection = 1d\ncommand = 1500ms\ndelivery = 9m\nshutdown = 0s\n");
+	    "max_spool_memory = 65536\nmax_auth_failures = 11\nmax_auths = 12\nauth_failures_per_ip = 0\nmax_header_size = 4k\n"
+	    "[smtpd.timeouts]\nconnection = 1d\ncommand = 1500ms\ndelivery = 9m\nshutdown = 0s\nhandshake = 2m\nauth = 3s\n"
+	    "[server.tls]\ncert_file = /etc/passwd, /etc/group\nkey_file = /dev/null,/dev/null\nmin_version = 1.1\nself_signed = no\n"
+	    "[smtpd]\nsender_check = domain\nsenders_file = /etc/passwd\n"
+	    "[smtpd.listener mx]\nauth = required\nrequire_tls = yes\ntrusted_networks = 192.0.2.1, fd00::/8\n"
+	    "[smtpd.relay]\ncommand = sh %{user}\n"
+	    "[smtpd.auth]\npasswd_file = /dev/null\n"
+	    "[smtpd.auth.oauth]\nissuer = https://login.example.com\naudience = mail , other one\njwks_url = http://[::1]:80/keys\n"
+	    "ca_file = /etc/passwd\nusername_claim = realm.user\nrequired_scope = smtp\nallowed_domains = EXAMPLE.com,b.example\n"
+	    "jwks_refresh_interval = 1m\nleeway = 0s\n"
+	    "[smtpd.auth.oauth two]\nissuer = https://two.example\naudience = a\njwks_file = /etc/passwd\n");
 
 	(void)state;
 	assert_string_equal(c->hostname, "mx.example.com");
@@ -220,6 +249,46 @@ every_field(void **state)
 	assert_true(c->command_ms == 1500);
 	assert_true(c->delivery_ms == 9 * 60 * 1000);
 	assert_true(c->shutdown_ms == 0);
+	assert_int_equal(c->cert_files.n, 2);
+	assert_string_equal(c->cert_files.v[1], "/etc/group");
+	assert_int_equal(c->key_files.n, 2);	/* the same twice: one key of two certificates */
+	assert_int_equal(c->tls_min_version, TLS_MIN_1_1);
+	assert_false(c->self_signed);
+	assert_int_equal(c->sender_check, SENDER_DOMAIN);
+	assert_string_equal(c->senders_file, "/etc/passwd");
+	assert_int_equal(c->listeners[0].auth, AUTH_REQUIRED);
+	assert_true(c->listeners[0].require_tls);
+	assert_int_equal(c->listeners[0].trusted_networks.n, 2);
+	assert_int_equal(c->listeners[1].auth, AUTH_OFF);
+	assert_int_equal(c->listeners[1].trusted_networks.n, 0);
+	assert_int_equal(c->relay_command.n, 2);
+	assert_true(c->relay_per_recipient);
+	assert_string_equal(c->passwd_file, "/dev/null");
+	assert_int_equal(c->auth_command.n, 0);
+	assert_int_equal(c->issuers_n, 2);
+	assert_string_equal(c->issuers[0].name, "");
+	assert_string_equal(c->issuers[0].issuer, "https://login.example.com");
+	assert_string_equal(c->issuers[0].jwks_url, "http://[::1]:80/keys");
+	assert_string_equal(c->issuers[0].jwks_file, "");
+	assert_string_equal(c->issuers[0].ca_file, "/etc/passwd");
+	assert_int_equal(c->issuers[0].audience.n, 2);
+	assert_string_equal(c->issuers[0].audience.v[0], "mail");
+	assert_string_equal(c->issuers[0].audience.v[1], "other one");
+	assert_string_equal(c->issuers[0].username_claim, "realm.user");
+	assert_string_equal(c->issuers[0].required_scope, "smtp");
+	assert_int_equal(c->issuers[0].allowed_domains.n, 2);
+	assert_string_equal(c->issuers[0].allowed_domains.v[0], "example.com");
+	assert_true(c->issuers[0].jwks_refresh_ms == 60000 && c->issuers[0].leeway_ms == 0);
+	assert_string_equal(c->issuers[1].name, "two");
+	assert_string_equal(c->issuers[1].jwks_file, "/etc/passwd");
+	assert_string_equal(c->issuers[1].username_claim, "email");
+	assert_true(c->issuers[1].jwks_refresh_ms == 3600000 && c->issuers[1].leeway_ms == 60000);
+	assert_int_equal(c->max_auth_failures, 11);
+	assert_int_equal(c->max_auths, 12);
+	assert_int_equal(c->auth_failures_per_ip, 0);
+	assert_true(c->max_header_size == 4096);
+	assert_true(c->handshake_ms == 120000 && c->auth_ms == 3000);
+	assert_string_equal(config_default_domain(c), "example.com");
 	config_free(c);
 }
 
@@ -244,9 +313,150 @@ defaults(void **state)
 	assert_int_equal(c->max_errors, 20);
 	assert_int_equal(c->max_deliveries, 20);
 	assert_true(c->max_spool_memory == 256 * 1024 * 1024);
+	assert_int_equal(c->cert_files.n, 0);
+	assert_int_equal(c->tls_min_version, TLS_MIN_1_2);
+	assert_false(c->self_signed);
+	assert_int_equal(c->sender_check, SENDER_EXACT);
+	assert_string_equal(c->senders_file, "");
+	assert_int_equal(c->listeners[0].auth, AUTH_OFF);
+	assert_true(c->listeners[0].require_tls);
+	assert_int_equal(c->relay_command.n, 0);
+	assert_false(c->relay_per_recipient);
+	assert_string_equal(c->passwd_file, "");
+	assert_int_equal(c->issuers_n, 0);
+	assert_int_equal(c->max_auth_failures, 3);
+	assert_int_equal(c->max_auths, 4);
+	assert_int_equal(c->auth_failures_per_ip, 20);
+	assert_true(c->max_header_size == 256 * 1024);
+	assert_true(c->handshake_ms == 60000 && c->auth_ms == 30000);
 	assert_true(c->connection_ms == 300000 && c->command_ms == 60000 && c->delivery_ms == 120000 && c->shutdown_ms == 30000);
 	config_free(c);
 	config_free(NULL);
+}
+
+/* What auth means where it is not written, with and without users. */
+static void
+auth_is_by_mode(void **state)
+{
+	static const struct {
+		const char		*text;
+		enum listener_auth	 auth;
+	} rows[] = {
+		{ "mode = smtp\n", AUTH_OFF }, { "mode = alt\n", AUTH_OFF }, { "mode = smtp\n" ISSUER, AUTH_OFF },
+		{ "mode = alt\n" ISSUER, AUTH_OPTIONAL }, { "mode = alt\nauth = off\n" ISSUER, AUTH_OFF },
+		{ "mode = alt\nauth =\n" ISSUER, AUTH_OPTIONAL }, { "mode = alt\nauth = required\n" ISSUER, AUTH_REQUIRED },
+		{ "mode = submission\n" ISSUER "[server.tls]\nself_signed = yes\n", AUTH_REQUIRED },
+		{ "mode = smtps\n" ISSUER "[server.tls]\nself_signed = yes\n", AUTH_REQUIRED },
+		{ "mode = smtps\nauth = optional\n" ISSUER "[server.tls]\nself_signed = yes\n", AUTH_OPTIONAL },
+		{ "auth = optional\nrequire_tls = no\n[smtpd.auth]\npasswd_file = /dev/null\n", AUTH_OPTIONAL },
+		{ "mode = smtps\nauth = off\ntrusted_networks = 10.0.0.0/8\n[server.tls]\nself_signed = yes\n", AUTH_OFF },
+		{ "mode = alt\n[smtpd.auth]\ncommand = /bin/sh -c x\n", AUTH_OPTIONAL },
+	};
+	static char out[OUT_MAX];
+	char text[1024];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		static const char *const names[AUTH__MAX] = { [AUTH_OFF] = "off", [AUTH_OPTIONAL] = "optional", [AUTH_REQUIRED] = "required" };
+		struct config *c;
+
+		snprintf(text, sizeof(text), "%s%s", SMTPD DELIVERY LISTENER, rows[i].text);
+		c = load_good(text);
+		assert_int_equal(c->listeners[0].auth, rows[i].auth);
+		print_to(c, out);
+		snprintf(text, sizeof(text), "\nauth                  = %-30s ; ", names[rows[i].auth]);
+		assert_non_null(strstr(out, text));
+		config_free(c);
+	}
+}
+
+/* Without domains: only users and trusted networks send, and all of it is relayed. */
+static void
+relaying_only(void **state)
+{
+	struct config *c = load_good("[server]\nhostname = out.example\n[smtpd]\nuser = nobody\n" LISTENER "trusted_networks = 127.0.0.0/8\n"
+	    "[smtpd.listener b]\naddress = [::1]:1\nmode = alt\n" ISSUER "[smtpd.relay]\ncommand = /bin/sh %{recipients}\n");
+
+	(void)state;
+	assert_int_equal(c->domains.n, 0);
+	assert_int_equal(c->command.n, 0);
+	assert_false(c->relay_per_recipient);
+	assert_string_equal(config_default_domain(c), "out.example");
+	config_free(c);
+}
+
+static void
+networks(void **state)
+{
+	static const struct {
+		const char	*in, *out, *warning;	/* out NULL: refused, with this at the end of the line */
+	} rows[] = {
+		{ "", "", NULL },
+		{ "192.0.2.1", "192.0.2.1/32", NULL },
+		{ "192.0.2.0/24,10.0.0.0/8", "192.0.2.0/24, 10.0.0.0/8", NULL },
+		{ "2001:DB8::/32 , ::1", "2001:db8::/32, ::1/128", NULL },
+		{ "::ffff:192.0.2.0/120", "192.0.2.0/24", NULL },
+		{ "192.0.2.128/25", "192.0.2.128/25", NULL },
+		{ "fc00::/7", "fc00::/7", NULL },
+		{ "fe80::/10", "fe80::/10", NULL },
+		{ "2001::/16", "2001::/16", NULL },
+		{ "10.0.0.0/7", "10.0.0.0/7", "10.0.0.0/7" },
+		{ "0.0.0.0/0", "0.0.0.0/0", "0.0.0.0/0" },
+		{ "::/0", "::/0", "::/0" },
+		{ "2000::/3", "2000::/3", "2000::/3" },
+		{ "2000::/15", "2000::/15", "2000::/15" },
+		{ "fc00::/6", "fc00::/6", "fc00::/6" },
+		{ "::/64", "::/64", "::/64" },	/* all of IPv4 is in it */
+		{ "::ffff:0.0.0.0/96", "0.0.0.0/0", "0.0.0.0/0" },
+		{ "192.0.2.1/24", NULL, "'192.0.2.1/24' has bits set behind its first 24; write 192.0.2.0/24, or 192.0.2.1 for that one address" },
+		{ "2001:db8::1/127", NULL, "'2001:db8::1/127' has bits set behind its first 127; write 2001:db8::/127, or 2001:db8::1 ..." },
+		{ "0.0.0.1/0", NULL, "'0.0.0.1/0' has bits set behind its first 0; write 0.0.0.0/0, or 0.0.0.1 for that one address" },
+		{ "192.0.2.0/33", NULL, "'192.0.2.0/33' is no network; ..." },
+		{ "::/129", NULL, "'::/129' is no network; ..." },
+		{ "192.0.2.0/", NULL, "'192.0.2.0/' is no network; ..." },
+		{ "192.0.2.0/-1", NULL, "'192.0.2.0/-1' is no network; ..." },
+		{ "192.0.2/24", NULL, "'192.0.2/24' is no network; ..." },
+		{ "example.com", NULL, "'example.com' is no network; write networks with commas between: 192.0.2.0/24, 2001:db8::/32" },
+		{ "[::1]", NULL, "'[::1]' is no network; ..." },
+		{ "::1,,::2", NULL, "'' is no network; ..." },
+		{ "fe80::1%lo", NULL, "'fe80::1%lo' is no network; ..." },
+	};
+	static char out[OUT_MAX];
+	char text[512];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct config *c;
+
+		snprintf(text, sizeof(text), "%strusted_networks = %s\n", SMTPD DELIVERY LISTENER, rows[i].in);
+		print_message("%s\n", rows[i].in);
+		c = load(text_span(text));
+		if (rows[i].out == NULL) {
+			assert_null(c);
+			snprintf(text, sizeof(text), "c:8: [smtpd.listener mx] trusted_networks: %s", rows[i].warning);
+			assert_one_error(text);
+			continue;
+		}
+		assert_non_null(c);
+		if (rows[i].warning != NULL) {
+			snprintf(text, sizeof(text), "warning: c:8: [smtpd.listener mx] trusted_networks: '%s' trusts strangers to send to any "
+			    "domain; name the networks of your own clients", rows[i].warning);
+			assert_one_error(text);
+		} else {
+			assert_string_equal(errors, "");
+		}
+		print_to(c, out);
+		snprintf(text, sizeof(text), "\ntrusted_networks      = %-30s ; ", rows[i].out);
+		assert_non_null(strstr(out, text));
+		config_free(c);
+	}
+	struct config *c = load_good(BASE "[smtpd.listener b]\ntrusted_networks = 192.0.2.0/24, 2001:db8::/32\n");
+	const struct network *v = c->listeners[1].trusted_networks.v;
+	assert_memory_equal(v[0].ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\x02\0", 16);
+	assert_int_equal(v[0].bits, 120);
+	assert_memory_equal(v[1].ip, "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+	assert_int_equal(v[1].bits, 32);
+	config_free(c);
 }
 
 /* per_recipient: what of a message's command asks for one recipient at a time */
@@ -282,9 +492,9 @@ static const struct {
 	{ BASE "[smtpd]\nLog_Level = info\n", "c:9: [smtpd] Log_Level: unknown key 'Log_Level'; did you mean log_level?" },
 	{ BASE "[smtpd]\nmax_errors = 1\n", "c:9: [smtpd] max_errors: unknown key 'max_errors'; did you mean [smtpd.limits] max_errors?" },
 	{ BASE "[smtpd.timeouts]\nqqqqqqqq = 1\n",
-	    "c:9: [smtpd.timeouts] qqqqqqqq: unknown key 'qqqqqqqq'; there are connection, command, delivery, shutdown" },
+	    "c:9: [smtpd.timeouts] qqqqqqqq: unknown key 'qqqqqqqq'; there are connection, command, delivery, handshake, auth, shutdown" },
 	{ BASE "[smtpd.listener mx]\nadress = :25\n", "c:9: [smtpd.listener mx] adress: unknown key 'adress'; did you mean address?" },
-	{ BASE "[smtpd]\nsender_check = exact\n", "c:9: [smtpd] sender_check: unknown key 'sender_check'; there are ..." },
+	{ BASE "[smtpd]\nqqqqqqqqqqqq = x\n", "c:9: [smtpd] qqqqqqqqqqqq: unknown key 'qqqqqqqqqqqq'; there are ..." },
 	{ BASE "[smtpd.limit]\n", "c:8: [smtpd.limit]: unknown section 'smtpd.limit'; did you mean [smtpd.limits]?" },
 	{ BASE "[smtpd limits]\n", "c:8: [smtpd limits]: unknown section 'smtpd limits'; did you mean [smtpd.limits]?" },
 	{ BASE "[smptd]\n", "c:8: [smptd]: unknown section 'smptd'; did you mean [smtpd]?" },
@@ -292,14 +502,16 @@ static const struct {
 	{ BASE "[SMTPD]\n", "c:8: [SMTPD]: unknown section 'SMTPD'; did you mean [smtpd]?" },
 	{ BASE "[sever]\n", "c:8: [sever]: unknown section 'sever'; did you mean [server]?" },
 	{ BASE "[smtpd.listner a]\n", "c:8: [smtpd.listner a]: unknown section 'smtpd.listner a'; did you mean [smtpd.listener NAME]?" },
-	{ BASE "[smtpd.relay]\nurl = x\n", "c:8: [smtpd.relay]: unknown section 'smtpd.relay'; ..." },
-	{ BASE "[smtpd.auth]\n", "c:8: [smtpd.auth]: unknown section 'smtpd.auth'; ..." },
+	{ BASE "[smtpd.relays]\nurl = x\n", "c:8: [smtpd.relays]: unknown section 'smtpd.relays'; did you mean [smtpd.relay]?" },
+	{ BASE "[smtpd.auth x]\n", "c:8: [smtpd.auth x]: unknown section 'smtpd.auth x'; did you mean [smtpd.auth]?" },
+	{ BASE "[smtpd.oauth]\n", "c:8: [smtpd.oauth]: unknown section 'smtpd.oauth'; did you mean [smtpd.auth]?" },
 	{ BASE "[smtpd.listener]\n", "c:8: [smtpd.listener]: the listener has no name; write [smtpd.listener mx]" },
 	{ BASE "[smtpd.listener a.b]\n", "c:8: [smtpd.listener a.b]: 'a.b' is no name; write at most 32 letters, digits, - and _" },
 	{ BASE "[smtpd.listener aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]\n", "c:8: [smtpd.listener aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]: ..." },
 	{ BASE "[smtpd.listener MX]\n", "c:8: [smtpd.listener MX]: 'MX' and 'mx' are the same in a variable's name; rename one" },
 	{ BASE "maildir = /x\n", "c:8: [smtpd.delivery] maildir: '/x': the key is given twice, first in line 7; keep one" },
-	{ BASE "[smtpd.listener mx]\naddress = :1\n", "c:9: [smtpd.listener mx] address: ':1': the key is given twice, first in line 5; keep one" },
+	{ BASE "[smtpd.listener mx]\naddress = :1\n",
+	    "c:9: [smtpd.listener mx] address: ':1': the key is given twice, first in line 5; keep one" },
 
 	/* lines: what inih would pass, cut or join */
 	{ BASE "create = no\n yes\n", "c:9: 'yes' is no key with a value; write key = value" },
@@ -329,9 +541,12 @@ static const struct {
 	{ BASE "[smtpd.limits]\nmax_errors = -1\n", "c:9: [smtpd.limits] max_errors: '-1' is no number; write digits only" },
 	{ BASE "[smtpd.limits]\nmax_message_size = 25MB\n",
 	    "c:9: [smtpd.limits] max_message_size: '25MB' is no size; write digits and k, m or g (25m)" },
-	{ BASE "[smtpd.limits]\nmax_message_size = 1023\n", "c:9: [smtpd.limits] max_message_size: '1023' is out of bounds; write 1k to 2g" },
-	{ BASE "[smtpd.limits]\nmax_message_size = 2147483649\n", "c:9: [smtpd.limits] max_message_size: '2147483649' is out of bounds; ..." },
-	{ BASE "[smtpd.limits]\nmax_message_size = 18446744073709551616g\n", "c:9: [smtpd.limits] max_message_size: '1844674407370955..." },
+	{ BASE "[smtpd.limits]\nmax_message_size = 1023\n",
+	    "c:9: [smtpd.limits] max_message_size: '1023' is out of bounds; write 1k to 2g" },
+	{ BASE "[smtpd.limits]\nmax_message_size = 2147483649\n",
+	    "c:9: [smtpd.limits] max_message_size: '2147483649' is out of bounds; ..." },
+	{ BASE "[smtpd.limits]\nmax_message_size = 18446744073709551616g\n",
+	    "c:9: [smtpd.limits] max_message_size: '1844674407370955..." },
 	{ BASE "[smtpd.timeouts]\ncommand = 5\n", "c:9: [smtpd.timeouts] command: '5' has no unit; write 5s, 5m or 5ms" },
 	{ BASE "[smtpd.timeouts]\ncommand = 0\n", "c:9: [smtpd.timeouts] command: '0' has no unit; write 0s, 0m or 0ms" },
 	{ BASE "[smtpd.timeouts]\ncommand = 1.5m\n", "c:9: [smtpd.timeouts] command: '1.5m' is no duration; ..." },
@@ -344,9 +559,12 @@ static const struct {
 
 	/* listeners */
 	{ SMTPD DELIVERY, "c: [smtpd.listener NAME]: there is no listener; write such as [smtpd.listener mx] and, below it, address = :25" },
-	{ BASE "[smtpd.listener b]\naddress = localhost:25\n", "c:9: [smtpd.listener b] address: 'localhost:25' is no numeric address ..." },
-	{ BASE "[smtpd.listener b]\naddress = 25\n", "c:9: [smtpd.listener b] address: '25' is no numeric address with a port; write :25" },
-	{ BASE "[smtpd.listener b]\naddress = ::1\n", "c:9: [smtpd.listener b] address: '::1' is no numeric address with a port; write [::1]:25" },
+	{ BASE "[smtpd.listener b]\naddress = localhost:25\n",
+	    "c:9: [smtpd.listener b] address: 'localhost:25' is no numeric address ..." },
+	{ BASE "[smtpd.listener b]\naddress = 25\n",
+	    "c:9: [smtpd.listener b] address: '25' is no numeric address with a port; write :25" },
+	{ BASE "[smtpd.listener b]\naddress = ::1\n",
+	    "c:9: [smtpd.listener b] address: '::1' is no numeric address with a port; write [::1]:25" },
 	{ BASE "[smtpd.listener b]\naddress = 127.0.0.1\n",
 	    "c:9: [smtpd.listener b] address: '127.0.0.1' is no numeric address with a port; write 127.0.0.1:25" },
 	{ BASE "[smtpd.listener b]\naddress = :65536\n", "c:9: [smtpd.listener b] address: ':65536' is no numeric address ..." },
@@ -355,20 +573,117 @@ static const struct {
 	{ BASE "[smtpd.listener b]\naddress = 010.0.0.1:25\n", "c:9: [smtpd.listener b] address: '010.0.0.1:25' is no numeric ..." },
 	{ BASE "[smtpd.listener b]\naddress = :25\n[smtpd.listener c]\naddress = [::1]:25\n",
 	    "c:11: [smtpd.listener c] address: '[::1]:25' is taken by [smtpd.listener b] (:25); choose another address or port" },
-	{ BASE "[smtpd.listener b]\naddress = 127.0.0.1:25\n[smtpd.listener c]\naddress = 0.0.0.0:25\n", "c:11: [smtpd.listener c] address: ..." },
-	{ BASE "[smtpd.listener b]\nmode = submission\n",
-	    "c:9: [smtpd.listener b] mode: mode = submission needs TLS, which this version does not have yet; write smtp or alt" },
-	{ BASE "[smtpd.listener b]\nmode = smtps\n",
-	    "c:9: [smtpd.listener b] mode: mode = smtps needs TLS, which this version does not have yet; write smtp or alt" },
+	{ BASE "[smtpd.listener b]\naddress = 127.0.0.1:25\n[smtpd.listener c]\naddress = 0.0.0.0:25\n",
+	    "c:11: [smtpd.listener c] address: ..." },
 	{ BASE "[smtpd.listener b]\nworkers = 17\n", "c:9: [smtpd.listener b] workers: '17' is out of bounds; write 1 to 16" },
+
+	/* users, TLS */
+	{ BASE "[smtpd.listener mx]\nauth = yes\n", "c:9: [smtpd.listener mx] auth: 'yes' is not one of off, optional, required; ..." },
+	{ BASE "[smtpd.listener mx]\nauth = optional\n",
+	    "c:9: [smtpd.listener mx] auth: 'optional' asks for users, and there are none; ..." },
+	{ BASE "[smtpd.listener mx]\nmode = alt\nauth = required\n", "c:10: [smtpd.listener mx] auth: 'required' asks for users, ..." },
+	{ BASE "[smtpd.listener mx]\nmode = submission\n[server.tls]\nself_signed = yes\n",
+	    "c:9: [smtpd.listener mx] mode: 'submission' asks for users, and there are none; set [smtpd.auth] passwd_file or command, or "
+	    "[smtpd.auth.oauth], or write auth = off" },
+	{ BASE ISSUER "[smtpd.listener mx]\nmode = submission\n",
+	    "c:12: [smtpd.listener mx] mode: 'submission' needs a certificate; set [server.tls] cert_file and key_file, or self_signed = yes" },
+	{ BASE ISSUER "[smtpd.listener mx]\nmode = smtps\n", "c:12: [smtpd.listener mx] mode: 'smtps' needs a certificate; ..." },
+	{ SMTPD DELIVERY ISSUER LAN "mode = alt\nrequire_tls = no\n",	/* case 15.6 */
+	    "c:12: [smtpd.listener mx] require_tls: 'no' would let passwords cross the network in clear, for '192.0.2.1:0' is not loopback; "
+	    "write yes, or listen on 127.0.0.1" },
+	{ SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = :0\nauth = optional\nrequire_tls = no\n",
+	    "c:12: [smtpd.listener mx] require_tls: ..." },
+	{ BASE "[server.tls]\nmin_version = 1.3\n", "c:9: [server.tls] min_version: '1.3': TLS 1.3 is not there yet; write 1.2" },
+	{ BASE "[server.tls]\nmin_version = 1\n",
+	    "c:9: [server.tls] min_version: '1' is not one of 1.0, 1.1, 1.2, 1.3; did you mean 1.0?" },
+	{ BASE "[server.tls]\ncert_file = /etc/passwd\n",
+	    "c:9: [server.tls] cert_file: '/etc/passwd' has no key_file; name its key there, or the same file if the key is in it" },
+	{ BASE "[server.tls]\nkey_file = /dev/null\n",
+	    "c:9: [server.tls] key_file: '/dev/null' has no cert_file; name its certificate there" },
+	{ BASE "[server.tls]\ncert_file = /etc/passwd, /etc/group\nkey_file = /dev/null\n",
+	    "c:10: [server.tls] key_file: '/dev/null': 1 for 2 certificates; name a key for each, in the same order" },
+	{ BASE "[server.tls]\ncert_file = /etc/passwd\nkey_file = /dev/null, /dev/null\n",
+	    "c:10: [server.tls] key_file: '/dev/null', ...: 2 for 1 certificates; ..." },
+	{ BASE "[server.tls]\ncert_file = /etc/passwd\nkey_file = key.pem\n",
+	    "c:10: [server.tls] key_file: 'key.pem' is no absolute path; ..." },
+	{ BASE "[server.tls]\ncert_file = /nowhere\nkey_file = /dev/null\n",
+	    "c:9: [server.tls] cert_file: '/nowhere' cannot be read: No such ..." },
+	{ BASE "[server.tls]\ncert_file = /etc/passwd\nkey_file = /tmp\n",
+	    "c:10: [server.tls] key_file: '/tmp' is a directory; name a file" },
+	{ BASE "[smtpd.auth]\npasswd_file = /nowhere\n", "c:9: [smtpd.auth] passwd_file: '/nowhere' cannot be read: No such ..." },
+	{ BASE "[smtpd.auth]\ncommand = /nowhere\n", "c:9: [smtpd.auth] command: '/nowhere' cannot be executed: No such ..." },
+	{ BASE "[smtpd.auth]\ncommand = /bin/sh %{user}\n", "c:9: [smtpd.auth] command: '%{user}' cannot be used here; ..." },
+	{ BASE "[smtpd.auth]\ncommand = /bin/sh %{usr}\n", "c:9: [smtpd.auth] command: '%{usr}' cannot be used here; ..." },
+	{ BASE "[smtpd.auth]\ncommand = /bin/sh\npasswd_file = /dev/null\n",
+	    "c:9: [smtpd.auth] command: '/bin/sh' beside a passwd_file; keep one of command and passwd_file" },
+	{ BASE "[smtpd]\nsenders_file = /nowhere\n", "c:9: [smtpd] senders_file: '/nowhere' cannot be read: No such ..." },
+	{ BASE "[smtpd]\nsender_check = any\n", "c:9: [smtpd] sender_check: 'any' is not one of exact, domain, off; ..." },
+
+	/* tokens */
+	{ BASE "[smtpd.auth.oauth]\naudience = a\n", "c: [smtpd.auth.oauth] issuer: '' is nobody; ..." },
+	{ BASE "[smtpd.auth.oauth a]\nissuer = https://i.example\n", "c: [smtpd.auth.oauth a] audience: '' would take tokens that ..." },
+	{ BASE ISSUER "audience = a\n", "c:11: [smtpd.auth.oauth] audience: 'a': the key is given twice, first in line 10; keep one" },
+	{ BASE ISSUER "jwks_url = https://i.example\njwks_file = /etc/passwd\n",
+	    "c:12: [smtpd.auth.oauth] jwks_file: '/etc/passwd' beside a jwks_url; keep one of jwks_file and jwks_url" },
+	{ BASE ISSUER "jwks_file = /nowhere\n", "c:11: [smtpd.auth.oauth] jwks_file: '/nowhere' cannot be read: No such ..." },
+	{ BASE ISSUER "ca_file = /nowhere\n", "c:11: [smtpd.auth.oauth] ca_file: '/nowhere' cannot be read: No such ..." },
+	{ BASE ISSUER "[smtpd.auth.oauth b]\nissuer = https://i.example\naudience = a\n",
+	    "c:12: [smtpd.auth.oauth b] issuer: 'https://i.example' is the issuer of [smtpd.auth.oauth], too; keep one section for it" },
+	{ BASE "[smtpd.auth.oauth a]\nissuer = https://i.example\naudience = a\n" ISSUER,
+	    "c:12: [smtpd.auth.oauth] issuer: 'https://i.example' is the issuer of [smtpd.auth.oauth a], too; ..." },
+	{ BASE ISSUER "jwks_url = http://i.example/\n",
+	    "c:11: [smtpd.auth.oauth] jwks_url: 'http://i.example/' is fetched without TLS, ..." },
+	{ BASE ISSUER "jwks_url = http://127.0.0.1@i.example/\n",
+	    "c:11: [smtpd.auth.oauth] jwks_url: 'http://127.0.0.1@i.example/' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = http://localhost.example/\n",
+	    "c:11: [smtpd.auth.oauth] jwks_url: 'http://localhost.example/' is fetched ..." },
+	{ BASE ISSUER "jwks_url = http://[::2]/\n", "c:11: [smtpd.auth.oauth] jwks_url: 'http://[::2]/' is fetched without TLS, ..." },
+	{ BASE ISSUER "jwks_url = ftp://i.example/\n", "c:11: [smtpd.auth.oauth] jwks_url: 'ftp://i.example/' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = i.example\n", "c:11: [smtpd.auth.oauth] jwks_url: 'i.example' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https://\n", "c:11: [smtpd.auth.oauth] jwks_url: 'https://' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https:///keys\n", "c:11: [smtpd.auth.oauth] jwks_url: 'https:///keys' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https://i.example:65536/\n",
+	    "c:11: [smtpd.auth.oauth] jwks_url: 'https://i.example:65536/' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https://i.example:/\n", "c:11: [smtpd.auth.oauth] jwks_url: 'https://i.example:/' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https://[::1/\n", "c:11: [smtpd.auth.oauth] jwks_url: 'https://[::1/' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https://[::1]x/\n", "c:11: [smtpd.auth.oauth] jwks_url: 'https://[::1]x/' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https://i.example/#a\n", "c:11: [smtpd.auth.oauth] jwks_url: 'https://i.example/#a' is no URL; ..." },
+	{ BASE ISSUER "jwks_url = https://i.example/a b\n", "c:11: [smtpd.auth.oauth] jwks_url: 'https://i.example/a b' is no URL; ..." },
+	{ BASE ISSUER "username_claim =\n",
+	    "c:11: [smtpd.auth.oauth] username_claim: '' is no word; write one without blanks, such as email" },
+	{ BASE ISSUER "required_scope = a b\n", "c:11: [smtpd.auth.oauth] required_scope: 'a b' is no word; write one without blanks" },
+	{ BASE ISSUER "allowed_domains = a..b\n", "c:11: [smtpd.auth.oauth] allowed_domains: 'a..b' is no domain; ..." },
+	{ BASE "[smtpd.auth.oauth]\nissuer = https://i.example\naudience = a,,b\n",
+	    "c:10: [smtpd.auth.oauth] audience: '' is no item of a list; ..." },
+	{ BASE ISSUER "jwks_refresh_interval = 59s\n",
+	    "c:11: [smtpd.auth.oauth] jwks_refresh_interval: '59s' is out of bounds; write 1m to 1d" },
+	{ BASE ISSUER "leeway = 601s\n", "c:11: [smtpd.auth.oauth] leeway: '601s' is out of bounds; write 0s to 10m" },
+	{ BASE ISSUER "isuer = x\n", "c:11: [smtpd.auth.oauth] isuer: unknown key 'isuer'; did you mean issuer?" },
+	{ BASE "[smtpd.oauth a]\n", "c:8: [smtpd.oauth a]: unknown section 'smtpd.oauth a'; did you mean [smtpd.auth]?" },
+	{ BASE "[smtpd.auth.oath a]\n",
+	    "c:8: [smtpd.auth.oath a]: unknown section 'smtpd.auth.oath a'; did you mean [smtpd.auth.oauth NAME]?" },
+
+	/* relaying */
+	{ BASE "[smtpd.listener mx]\ntrusted_networks = ::1\n[smtpd.relay]\ncommand = /nowhere\n",
+	    "c:11: [smtpd.relay] command: '/nowhere' cannot be executed: No such file or directory; ..." },
+	{ BASE "[smtpd.listener mx]\ntrusted_networks = ::1\n[smtpd.relay]\ncommand = sh a%{user}\n",
+	    "c:11: [smtpd.relay] command: 'a%{user}': an ..." },
+	{ LISTENER "trusted_networks = ::1\n[smtpd.listener b]\n" DELIVERY "[smtpd.relay]\ncommand = sh\n[smtpd]\nuser = nobody\n",
+	    "c: [smtpd] domains: '' is no list of domains, so strangers can send nothing; write domains = example.com, or give each listener "
+	    "auth or trusted_networks" },
+	{ LISTENER "trusted_networks = ::1\n" DELIVERY "[smtpd]\nuser = nobody\n",
+	    "c: [smtpd] domains: '' is no list of domains, so no mail ..." },
+	{ SMTPD LISTENER "trusted_networks = ::1\n[smtpd.relay]\ncommand = sh\n", "c: [smtpd.delivery]: mail has nowhere to go; ..." },
 
 	/* delivery */
 	{ SMTPD LISTENER, "c: [smtpd.delivery]: mail has nowhere to go; ..." },
 	{ BASE "command = /bin/sh\n", "c:7: [smtpd.delivery] maildir: '/tmp/%{user}' beside a command; keep one of command and maildir" },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh\ncreate = yes\n",
 	    "c:8: [smtpd.delivery] create: 'yes' without a maildir; set maildir, or create = no" },
-	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = mail/%{user}\n", "c:7: [smtpd.delivery] maildir: 'mail/%{user}' is no absolute path; ..." },
-	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = /m/%{sender}\n", "c:7: [smtpd.delivery] maildir: '%{sender}' cannot be used here; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = mail/%{user}\n",
+	    "c:7: [smtpd.delivery] maildir: 'mail/%{user}' is no absolute path; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = /m/%{sender}\n",
+	    "c:7: [smtpd.delivery] maildir: '%{sender}' cannot be used here; ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = /m/%{usr}\n",
 	    "c:7: [smtpd.delivery] maildir: unknown expansion '%{usr}'; did you mean %{user}?" },
 	{ SMTPD LISTENER "[smtpd.delivery]\nmaildir = /m/%{user\n", "c:7: [smtpd.delivery] maildir: '%{user' has no }; ..." },
@@ -376,39 +691,26 @@ static const struct {
 	    "c:7: [smtpd.delivery] command: unknown expansion '%{recipent}'; did you mean %{recipient}?" },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh -c 'deliver %{recipient}'\n",
 	    "c:7: [smtpd.delivery] command: 'deliver %{recipient}': an expansion is a whole argument; ..." },
-	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh -c \"a ; b\"\n", "c:7: [smtpd.delivery] command: '/bin/sh -c \"a' has a \" that is ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /bin/sh -c \"a ; b\"\n",
+	    "c:7: [smtpd.delivery] command: '/bin/sh -c \"a' has a \" that is ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = %{user}\n", "c:7: [smtpd.delivery] command: '%{user}' is the program, ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = bin/sh\n", "c:7: [smtpd.delivery] command: 'bin/sh' is a relative path; ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /nowhere/x\n",	/* case 12.9 */
 	    "c:7: [smtpd.delivery] command: '/nowhere/x' cannot be executed: No such file or directory; ..." },
-	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /tmp\n", "c:7: [smtpd.delivery] command: '/tmp' cannot be executed: Is a directory; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /tmp\n",
+	    "c:7: [smtpd.delivery] command: '/tmp' cannot be executed: Is a directory; ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /etc/passwd\n",
 	    "c:7: [smtpd.delivery] command: '/etc/passwd' cannot be executed: Permission denied; ..." },
-	{ BASE "recipient_command = /bin/sh %{recipients}\n", "c:8: [smtpd.delivery] recipient_command: '%{recipients}' cannot be used here; ..." },
-	{ BASE "recipients_file = /nowhere\n", "c:8: [smtpd.delivery] recipients_file: '/nowhere' cannot be read: No such file or directory; ..." },
+	{ BASE "recipient_command = /bin/sh %{recipients}\n",
+	    "c:8: [smtpd.delivery] recipient_command: '%{recipients}' cannot be used here; ..." },
+	{ BASE "recipients_file = /nowhere\n",
+	    "c:8: [smtpd.delivery] recipients_file: '/nowhere' cannot be read: No such file or directory; correct the path, or the file's mode" },
 	{ BASE "recipients_file = /tmp\n", "c:8: [smtpd.delivery] recipients_file: '/tmp' is a directory; name a file" },
 	{ BASE "[smtpd]\nspool_dir = /nowhere\n", "c:9: [smtpd] spool_dir: '/nowhere' cannot be used: No such file or directory; ..." },
 	{ BASE "[smtpd]\nspool_dir = /etc/passwd\n", "c:9: [smtpd] spool_dir: '/etc/passwd' is no directory; name one" },
 	{ BASE "[smtpd.limits]\nmax_spool_memory = 1m\n",
 	    "c:9: [smtpd.limits] max_spool_memory: a message of max_message_size, '25m', has no room in it; raise it, or set [smtpd] spool_dir" },
 };
-
-static void
-assert_one_error(const char *want)
-{
-	size_t n = strlen(want);
-
-	if (n > 3 && strcmp(want + n - 3, "...") == 0) {
-		if (strncmp(errors, want, n - 3) != 0)
-			assert_string_equal(errors, want);
-	} else {
-		assert_int_equal(errors[strlen(errors) - 1], '\n');
-		errors[strlen(errors) - 1] = '\0';
-		assert_string_equal(errors, want);
-		strcat(errors, "\n");
-	}
-	assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
-}
 
 static void
 every_error(void **state)
@@ -419,6 +721,66 @@ every_error(void **state)
 		assert_null(load(text_span(wrong[i].text)));
 		assert_one_error(wrong[i].error);
 	}
+}
+
+/* One warning each, and it loads. */
+static void
+every_warning(void **state)
+{
+	static const struct {
+		const char	*text, *warning;
+	} rows[] = {
+		{ BASE "[server]\nhostnme = x\n", "c:9: [server] hostname: 'hostnme' is not read by smtpd; did you mean hostname?" },
+		{ BASE "[server.tls]\ncert_fil = x\n", "c:9: [server.tls] cert_file: 'cert_fil' is not read by smtpd; did you mean cert_file?" },
+		{ BASE "[server.tsl]\ncert_file = x\n", "c:8: [server.tsl] is not read by smtpd; did you mean [server.tls]?" },
+		{ BASE "[server.tls]\nself_signed = yes\ncert_file = /etc/passwd\nkey_file = /dev/null\n",
+		    "c:9: [server.tls] self_signed: 'yes' beside a cert_file, which is the one that is used; write no" },
+		{ BASE "[server.tls]\ncert_file = /etc/passwd\nkey_file = /etc/passwd\n",	/* case 15.5 */
+		    "c:10: [server.tls] key_file: '/etc/passwd' can be read by everybody; take that away (chmod o-r)" },
+		{ BASE "[smtpd.auth]\npasswd_file = /etc/passwd\n", "c:9: [smtpd.auth] passwd_file: '/etc/passwd' can be read by everybody; ..." },
+		{ BASE "[smtpd.relay]\ncommand = /bin/sh\n",
+		    "c:9: [smtpd.relay] command: '/bin/sh' will never run; give a listener auth or trusted_networks" },
+		{ BASE ISSUER "[smtpd.listener mx]\nauth = required\n", "c:12: [smtpd.listener mx] auth: 'required' keeps other servers out, ..." },
+		{ SMTPD DELIVERY ISSUER LAN "auth = optional\n",
+		    "c:11: [smtpd.listener mx] auth: 'optional' without a certificate lets in only users on this machine; ..." },
+		{ BASE "[smtpd.listener mx]\nmode = smtps\nauth = off\n[server.tls]\nself_signed = yes\n",
+		    "c:10: [smtpd.listener mx] auth: 'off': nobody can send here; write required, or set trusted_networks" },
+	};
+	char text[256];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct config *c = load(text_span(rows[i].text));
+
+		print_message("%s\n", rows[i].warning);
+		assert_non_null(c);
+		config_free(c);
+		snprintf(text, sizeof(text), "warning: %s", rows[i].warning);
+		assert_one_error(text);
+	}
+}
+
+/* What is right at the edge of being wrong: nothing is said. */
+static void
+nothing_to_say(void **state)
+{
+	static const char *const rows[] = {
+		SMTPD DELIVERY LAN "mode = alt\nrequire_tls = no\n",			/* nobody logs in */
+		SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = [::1]:0\nmode = alt\nrequire_tls = no\n",
+		SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = [::ffff:127.0.0.1]:0\nmode = alt\nrequire_tls = no\n",
+		SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = 127.8.0.1:0\nmode = alt\nauth = optional\nrequire_tls = no\n",
+		SMTPD DELIVERY ISSUER LAN "mode = alt\n",				/* AUTH where there is TLS, and there is none */
+		SMTPD DELIVERY ISSUER LAN "auth = optional\n[server.tls]\ncert_file = /etc/passwd\nkey_file = /dev/null\n",
+		BASE "[server.tls]\nmin_version = 1.0\nself_signed = yes\n",
+		BASE ISSUER "jwks_url = http://localhost:8080/a?b=c\n",
+		BASE ISSUER "jwks_url = http://127.0.0.2\n",
+		BASE ISSUER "jwks_url = HTTPS://[2001:db8::1]:443/\nleeway = 10m\njwks_refresh_interval = 24h\n",
+		BASE "[smtpd.auth.oauth a]\nissuer = http://localhost/a\naudience = x y;z, caf\xc3\xa9\njwks_file = /etc/passwd\n",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++)
+		config_free(load_good(rows[i]));
 }
 
 static void
@@ -485,14 +847,10 @@ static void
 others_are_left_alone(void **state)
 {
 	struct config *c = load_good(BASE "[imapd]\nno key\n continued\nlog_level = x\n[pop3d]\n[spamcheck.checker rspamd]\nurl = x\n"
-	    "[redis]\nx = y\n[server.tls]\ncert_file = /x\n[server]\nfoo = bar\n[lmtpd.limits]\nmax_errors = 99999999\n");
+	    "[redis]\nx = y\n[server.tls]\nticket_file = /x\n[server.ldap]\nx = y\n[server]\nfoo = bar\n[lmtpd.limits]\nmax_errors = 99999999\n");
 
 	(void)state;
 	assert_int_equal(c->max_errors, 20);
-	config_free(c);
-	c = load(SPAN(BASE "[server]\nhostnme = x\n"));
-	assert_non_null(c);
-	assert_string_equal(errors, "warning: c:9: [server] hostname: 'hostnme' is not read by smtpd; did you mean hostname?\n");
 	config_free(c);
 	c = load_good("; x\n\n  # y\n" SMTPD "[smtpd] ; again\nlog_level: debug\t; x ; y\n" LISTENER DELIVERY
 	    "[ smtpd.limits ]# z\nmax_errors=3\n[smtpd.listener\t b]");
@@ -535,11 +893,69 @@ flag_beats_environment_beats_file(void **state)
 	assert_string_equal(c->listeners[2].name, "third");
 	print_to(c, out);
 	assert_non_null(strstr(out, "/c:10\n"));
-	assert_non_null(strstr(out, "\nmax_errors          = 3                              ; environment SMTPD_LIMITS_MAX_ERRORS\n"));
-	assert_non_null(strstr(out, "\nlog_level           = error                          ; flag\n"));
-	assert_non_null(strstr(out, "\nmax_connections     = 1000                           ; default\n"));
+	assert_non_null(strstr(out, "\nmax_errors            = 3                              ; environment SMTPD_LIMITS_MAX_ERRORS\n"));
+	assert_non_null(strstr(out, "\nlog_level             = error                          ; flag\n"));
+	assert_non_null(strstr(out, "\nmax_connections       = 1000                           ; default\n"));
 	assert_non_null(strstr(out, "\n[smtpd.listener big_one]\n"));
 	assert_non_null(strstr(out, "; environment SMTPD_LISTENER_BIG_ONE_BARE_NEWLINE\n"));
+	config_free(c);
+}
+
+/* Which key of which section a variable or flag means, also where a NAME is a key's name. */
+static void
+names_of_sections(void **state)
+{
+	static const struct {
+		char		*variable;
+		const char	*flag, *name;
+		const char	*issuer, *jwks_url;
+	} rows[] = {
+		{ "SMTPD_AUTH_OAUTH_ISSUER=https://x", NULL, "", "https://x", "" },
+		{ "SMTPD_AUTH_OAUTH_A_ISSUER=https://x", NULL, "a", "https://x", "" },
+		{ "SMTPD_AUTH_OAUTH_A_B_JWKS_URL=https://x", NULL, "a_b", "", "https://x" },
+		{ "SMTPD_AUTH_OAUTH_ISSUER_ISSUER=https://x", NULL, "issuer", "https://x", "" },
+		{ "SMTPD_AUTH_OAUTH_JWKS_JWKS_URL=https://x", NULL, "jwks", "", "https://x" },
+		{ "SMTPD_AUTH_OAUTH_JWKS_URL=https://x", NULL, "", "", "https://x" },	/* not key URL of JWKS */
+		{ "SMTPD_AUTH_OAUTH_JWKS_URL_ISSUER=https://x", NULL, "jwks_url", "https://x", "" },
+		{ NULL, "smtpd.auth.oauth.issuer=https://x", "", "https://x", "" },
+		{ NULL, "smtpd.auth.oauth.a.issuer=https://x", "a", "https://x", "" },
+		{ NULL, "smtpd.auth.oauth a.issuer=https://x", "a", "https://x", "" },
+		{ NULL, "smtpd.auth.oauth.issuer.issuer=https://x", "issuer", "https://x", "" },
+		{ NULL, "smtpd.auth.oauth.issuer.jwks_url=https://x?a.b=c", "issuer", "", "https://x?a.b=c" },
+	};
+	char audience[64], other[64];
+
+	(void)state;
+	write_file(SPAN(BASE));
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *env[] = { audience, other, rows[i].variable, NULL };
+		const char *n = rows[i].name;
+		struct config *c;
+
+		print_message("%s%s\n", rows[i].variable == NULL ? "" : rows[i].variable, rows[i].flag == NULL ? "" : rows[i].flag);
+		snprintf(audience, sizeof(audience), "SMTPD_AUTH_OAUTH_%s%sAUDIENCE=a", n, *n == '\0' ? "" : "_");
+		snprintf(other, sizeof(other), "SMTPD_AUTH_OAUTH_%s%sISSUER=https://y", n, *n == '\0' ? "" : "_");
+		for (char *s = audience; *s != '='; s++)
+			*s = (char)(*s >= 'a' && *s <= 'z' ? *s - ('a' - 'A') : *s);
+		for (char *s = other; *s != '='; s++)
+			*s = (char)(*s >= 'a' && *s <= 'z' ? *s - ('a' - 'A') : *s);
+		c = load_as(file, env, &rows[i].flag, rows[i].flag != NULL);
+		assert_string_equal(errors, "");
+		assert_non_null(c);
+		assert_int_equal(c->issuers_n, 1);
+		assert_string_equal(c->issuers[0].name, n);
+		assert_string_equal(c->issuers[0].issuer, *rows[i].issuer == '\0' ? "https://y" : rows[i].issuer);
+		assert_string_equal(c->issuers[0].jwks_url, rows[i].jwks_url);
+		config_free(c);
+	}
+	/* A section of the file whose name has a -: the variable is of that one. */
+	write_file(SPAN(BASE "[smtpd.auth.oauth A-b]\naudience = a\n"));
+	char *dash[] = { "SMTPD_AUTH_OAUTH_A_B_ISSUER=https://x", "SMTPD_SERVER_TLS_MIN_VERSION=1.0", NULL };
+	struct config *c = load_as(file, dash, NULL, 0);
+	assert_non_null(c);
+	assert_int_equal(c->issuers_n, 1);
+	assert_string_equal(c->issuers[0].issuer, "https://x");
+	assert_int_equal(c->tls_min_version, TLS_MIN_1_0);
 	config_free(c);
 }
 
@@ -559,9 +975,21 @@ wrong_variables_and_flags(void **state)
 		{ "SMTPD_PORT=tcp://10.0.0.1:25", NULL, "environment SMTPD_PORT: unknown variable 'SMTPD_PORT'; if Kubernetes ..." },
 		{ "SMTPD_SPOOL_DIR=/a\nb", NULL, "environment SMTPD_SPOOL_DIR: [smtpd] spool_dir: '/a?b' has a control character; remove it" },
 		{ "SMTPD_DELIVERY_MAILDIR=/a ;b", NULL, "environment SMTPD_DELIVERY_MAILDIR: [smtpd.delivery] maildir: '/a ;b' has a ; ..." },
+		{ "SMTPD_AUTH_OAUTH_ISUER=x", NULL, "environment SMTPD_AUTH_OAUTH_ISUER: unknown variable ..." },
+		{ "SMTPD_AUTH_OAUTH__ISSUER=x", NULL, "environment SMTPD_AUTH_OAUTH__ISSUER: unknown variable ..." },
+		{ "SMTPD_LISTENER_ADDRESS=:1", NULL, "environment SMTPD_LISTENER_ADDRESS: unknown variable ..." },
+		{ "SMTPD_LISTENER_MX_REQUIRE_TLS=x", NULL, "environment SMTPD_LISTENER_MX_REQUIRE_TLS: [smtpd.listener mx] require_tls: 'x' is ..." },
+		{ "SMTPD_TLS_CERT_FILE=/x", NULL, "environment SMTPD_TLS_CERT_FILE: unknown variable 'SMTPD_TLS_CERT_FILE'; ..." },
+		{ NULL, "server.tls.cert_fil=x",
+		    "flag -o server.tls.cert_fil: [server.tls] cert_fil: unknown key 'cert_fil'; did you mean cert_file?" },
+		{ NULL, "server.tsl.cert_file=x", "flag -o server.tsl.cert_file: unknown section 'server.tsl'; did you mean server.tls?" },
+		{ NULL, "smtpd.listener.address=:25",
+		    "flag -o smtpd.listener.address: [smtpd.listener]: the listener has no name; write [smtpd.listener mx]" },
+		{ NULL, "smtpd.listener.mx.auth=required",
+		    "flag -o smtpd.listener.mx.auth: [smtpd.listener mx] auth: 'required' asks for users, ..." },
+		{ NULL, "smtpd.auth.oauth.a.b.issuer=x", "flag -o smtpd.auth.oauth.a.b.issuer: [smtpd.auth.oauth a.b]: 'a.b' is no name; ..." },
 		{ NULL, "smtpd.log_levl=info", "flag -o smtpd.log_levl: [smtpd] log_levl: unknown key 'log_levl'; did you mean log_level?" },
 		{ NULL, "smtpd.delivery.maildir=/%{usr}", "flag -o smtpd.delivery.maildir: [smtpd.delivery] maildir: unknown expansion ..." },
-		{ NULL, "smtpd.listener.mx.mode=smtps", "flag -o smtpd.listener.mx.mode: [smtpd.listener mx] mode: mode = smtps ..." },
 		{ NULL, "smtpd.log_level", "flag -o smtpd.log_level: 'smtpd.log_level' is no section.key=value; ..." },
 		{ NULL, "log_level=info", "flag -o log_level=info: 'log_level=info' is no section.key=value; ..." },
 		{ NULL, "imapd.log_level=info", "flag -o imapd.log_level: unknown section 'imapd'; did you mean ..." },
@@ -653,6 +1081,8 @@ deliveries_fit_the_limit_of_processes(void **state)
 	config_free(load_good(BASE "[smtpd.limits]\nmax_deliveries = 41\n"));
 	assert_null(load(SPAN(BASE "[smtpd.limits]\nmax_deliveries = 42\n")));
 	assert_one_error("c:9: [smtpd.limits] max_deliveries: '42' is too many: the system allows 50 processes ...");
+	config_free(load_good(BASE "[smtpd.limits]\nmax_deliveries = 37\n[smtpd.auth]\npasswd_file = /dev/null\n"));
+	assert_null(load(SPAN(BASE "[smtpd.limits]\nmax_deliveries = 38\n[smtpd.auth]\npasswd_file = /dev/null\n")));
 	assert_int_equal(setrlimit(RLIMIT_NPROC, &old), 0);
 }
 
@@ -689,6 +1119,22 @@ too_many_listeners(void **state)
 	assert_one_error("c:38: [smtpd.listener last]: 'last' is one listener too many; at most 16 are possible");
 }
 
+/* 8 issuers: one without a name and seven others. */
+static void
+too_many_issuers(void **state)
+{
+	char text[4096];
+	int n = snprintf(text, sizeof(text), "%s", BASE ISSUER);
+
+	(void)state;
+	for (int i = 1; i < CONFIG_ISSUERS_MAX; i++)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "[smtpd.auth.oauth i%d]\nissuer = https://%d.example\naudience = a\n", i, i);
+	config_free(load_good(text));
+	snprintf(text + n, sizeof(text) - (size_t)n, "[smtpd.auth.oauth last]\nleeway = nonsense\n");
+	assert_null(load(text_span(text)));
+	assert_one_error("c:32: [smtpd.auth.oauth last]: 'last' is one issuer too many; at most 8 are possible");
+}
+
 /* The file beside the program, whole; the tests are run from the top folder. */
 static void
 read_paper(const char *name, char *out)
@@ -720,10 +1166,14 @@ papers_know_every_key(void **state)
 	assert_string_equal(sample, paper);
 	read_paper("doc/smtpd.conf.5", manual);
 	while ((line = strsep(&rest, "\n")) != NULL) {
-		if (sscanf(line, "[%63[^] ]", section) == 1) {
-			snprintf(want, sizeof(want), "\n.Ss [%s%s]\\&\n", section, strchr(line, ' ') != NULL ? " NAME" : "");
-			print_message("%s", want);
-			assert_non_null(section_at = strstr(manual, want));
+		if (sscanf(line + (*line == '#'), "[%63[^] ]", section) == 1) {	/* a section that may have a name is there with it */
+			print_message("[%s]\n", section);
+			snprintf(want, sizeof(want), "\n.Ss [%s NAME]\\&\n", section);
+			if ((section_at = strstr(manual, want)) == NULL) {
+				snprintf(want, sizeof(want), "\n.Ss [%s]\\&\n", section);
+				section_at = strstr(manual, want);
+			}
+			assert_non_null(section_at);
 			continue;
 		}
 		if (*line == '\0' || strncmp(line, "# ", 2) == 0)
@@ -737,7 +1187,54 @@ papers_know_every_key(void **state)
 		assert_true(end == NULL || at < end);
 		n++;
 	}
-	assert_true(n >= 28);
+	assert_true(n >= 50);
+}
+
+/* No two keys have one variable, and behind a NAME none ends in "_" and another key, which could be read in two ways. */
+static void
+variables_have_one_meaning(void **state)
+{
+	static char sample[OUT_MAX];
+	static struct {
+		char	section[64], key[64], variable[130];
+		bool	named;	/* its section may have a NAME: there is one, or it is commented out */
+	} k[256];
+	char section[64] = "", key[64], *line, *rest = sample;
+	bool named = false;
+	FILE *f = fmemopen(sample, sizeof(sample), "w");
+	size_t n = 0;
+
+	(void)state;
+	assert_non_null(f);
+	assert_int_equal(config_print_sample(f), 0);
+	assert_int_equal(fclose(f), 0);
+	while ((line = strsep(&rest, "\n")) != NULL) {
+		if (sscanf(line + (*line == '#'), "[%63[^] ]", section) == 1)
+			named = *line == '#' || strchr(line, ' ') != NULL;
+		if (strncmp(line, "# ", 2) == 0 || sscanf(line + (*line == '#'), "%63[a-z_] =", key) != 1)
+			continue;
+		k[n].named = named;
+		snprintf(k[n].section, sizeof(k[n].section), "%s", section);
+		snprintf(k[n].key, sizeof(k[n].key), "%s", key);
+		snprintf(k[n].variable, sizeof(k[n].variable), "%s_%s", section, key);
+		for (char *s = k[n].variable; *s != '\0'; s++)
+			*s = (char)(*s == '.' ? '_' : *s);
+		assert_true(++n < COUNT(k));
+	}
+	assert_true(n >= 50);
+	for (size_t i = 0; i < n; i++) {
+		for (size_t j = 0; j < n; j++) {
+			size_t a = strlen(k[i].key), b = strlen(k[j].key);
+
+			print_message("%s %s\n", k[i].variable, k[j].variable);
+			assert_true(i == j || strcmp(k[i].variable, k[j].variable) != 0);
+			/* nor is a NAME, of what is another section's key */
+			assert_false(k[i].named && strcmp(k[i].section, k[j].section) != 0 &&
+			    strncmp(k[j].variable, k[i].variable, strlen(k[i].section) + 1) == 0);
+			assert_false(k[i].named && strcmp(k[i].section, k[j].section) == 0 && a > b && k[i].key[a - b - 1] == '_' &&
+			    strcmp(k[i].key + a - b, k[j].key) == 0);
+		}
+	}
 }
 
 /* What is not commented out in the sample is a configuration, and what is, is one too where it says a default. */
@@ -779,20 +1276,28 @@ main(void)
 		cmocka_unit_test(words),
 		cmocka_unit_test(every_field),
 		cmocka_unit_test(defaults),
+		cmocka_unit_test(auth_is_by_mode),
+		cmocka_unit_test(relaying_only),
+		cmocka_unit_test(networks),
 		cmocka_unit_test(one_recipient_at_a_time),
 		cmocka_unit_test(every_error),
+		cmocka_unit_test(every_warning),
+		cmocka_unit_test(nothing_to_say),
 		cmocka_unit_test(all_errors_at_once),
 		cmocka_unit_test(errors_are_bounded),
 		cmocka_unit_test(files_that_are_none),
 		cmocka_unit_test(others_are_left_alone),
 		cmocka_unit_test(flag_beats_environment_beats_file),
+		cmocka_unit_test(names_of_sections),
 		cmocka_unit_test(wrong_variables_and_flags),
 		cmocka_unit_test(no_file),
 		cmocka_unit_test(odd_words_print_the_same),
 		cmocka_unit_test(deliveries_fit_the_limit_of_processes),
 		cmocka_unit_test(root_needs_users),
 		cmocka_unit_test(too_many_listeners),
+		cmocka_unit_test(too_many_issuers),
 		cmocka_unit_test(papers_know_every_key),
+		cmocka_unit_test(variables_have_one_meaning),
 		cmocka_unit_test(the_sample_loads),
 	};
 
