@@ -25,7 +25,7 @@ OBJS = smtpd.o \
 	front.o agent.o \
 	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
 	http.o \
-	smtp.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
+	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 

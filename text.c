@@ -228,8 +228,9 @@ text_distance(const char *a, const char *b)
 
 static const char base64_alphabet[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/* c62, c63: the two digits in which the alphabets of RFC 4648 4 and 5 differ. */
 static int
-base64_value(char c)
+base64_value(char c, char c62, char c63)
 {
 	if (c >= 'A' && c <= 'Z')
 		return c - 'A';
@@ -237,40 +238,53 @@ base64_value(char c)
 		return c - 'a' + 26;
 	if (c >= '0' && c <= '9')
 		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
+	return c == c62 ? 62 : c == c63 ? 63 : -1;
 }
 
-long
-text_base64_decode(struct span s, char *dst, size_t size)
+/* Digits alone, without padding. */
+static long
+base64_decode(struct span s, char c62, char c63, char *dst, size_t size)
 {
 	size_t out = 0;
-	unsigned pad = 0;
 
-	if (s.len % 4 != 0)
-		return -1;
-	while (pad < 2 && pad < s.len && s.p[s.len - 1 - pad] == '=')
-		pad++;
 	for (size_t i = 0; i < s.len; i += 4) {
-		bool last = i + 4 == s.len;
-		unsigned have = last ? 4 - pad : 4;
+		size_t have = s.len - i < 4 ? s.len - i : 4;
 		uint32_t v = 0;
 
-		for (unsigned k = 0; k < 4; k++) {
-			int d = k < have ? base64_value(s.p[i + k]) : 0;
+		for (size_t k = 0; k < 4; k++) {
+			int d = k < have ? base64_value(s.p[i + k], c62, c63) : 0;
 
 			if (d == -1)
 				return -1;
 			v = v << 6 | (uint32_t)d;
 		}
-		if ((v & (have == 3 ? 0xffu : have == 2 ? 0xffffu : 0)) != 0)
+		if (have == 1 || (v & (have == 3 ? 0xffu : have == 2 ? 0xffffu : 0)) != 0)
 			return -1;
-		for (unsigned k = 0; k + 1 < have; k++) {
+		for (size_t k = 0; k + 1 < have; k++) {
 			if (out == size)
 				return -1;
 			dst[out++] = (char)(v >> (16 - 8 * k) & 0xff);
 		}
 	}
 	return (long)out;
+}
+
+long
+text_base64_decode(struct span s, char *dst, size_t size)
+{
+	unsigned pad = 0;
+
+	if (s.len % 4 != 0)
+		return -1;
+	while (pad < 2 && pad < s.len && s.p[s.len - 1 - pad] == '=')
+		pad++;
+	return base64_decode(text_sub(s, 0, s.len - pad), '+', '/', dst, size);
+}
+
+long
+text_base64url_decode(struct span s, char *dst, size_t size)
+{
+	return base64_decode(s, '-', '_', dst, size);
 }
 
 long

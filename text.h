@@ -120,6 +120,8 @@ unsigned	text_distance(const char *a, const char *b);
  * Returns the number of octets decoded into dst[size], or -1 (not base64, or more than size).
  */
 long		text_base64_decode(struct span s, char *dst, size_t size);
+/* The same of base64url (RFC 4648 5) without padding, as RFC 7515 2 has it. */
+long		text_base64url_decode(struct span s, char *dst, size_t size);
 /* Encode with padding into dst[size] with a NUL; returns the length, or -1 when it does not fit. */
 long		text_base64_encode(struct span s, char *dst, size_t size);
 

@@ -288,6 +288,52 @@ test_base64(void **unused)
 	}
 }
 
+static const struct {
+	struct span	 in;
+	const char	*out;	/* NULL: not base64url without padding */
+	long		 len;
+} base64url_rows[] = {	/* case 8.27 */
+	{ SPAN(""), "", 0 },
+	{ SPAN("Zg"), "f", 1 },
+	{ SPAN("Zm8"), "fo", 2 },
+	{ SPAN("Zm9v"), "foo", 3 },
+	{ SPAN("Zm9vYg"), "foob", 4 },
+	{ SPAN("AAAA"), "\0\0\0", 3 },
+	{ SPAN("-_-_"), "\xfb\xff\xbf", 3 },
+	{ SPAN("Z"), NULL, -1 },
+	{ SPAN("Zm9vY"), NULL, -1 },
+	{ SPAN("Zh"), NULL, -1 },	/* bits left over */
+	{ SPAN("Zm9"), NULL, -1 },
+	{ SPAN("Zm9vZ-"), NULL, -1 },
+	{ SPAN("Zg=="), NULL, -1 },
+	{ SPAN("Zm8="), NULL, -1 },
+	{ SPAN("="), NULL, -1 },
+	{ SPAN("===="), NULL, -1 },
+	{ SPAN("+/+/"), NULL, -1 },
+	{ SPAN("Zm%3"), NULL, -1 },
+	{ SPAN("Zm.v"), NULL, -1 },
+	{ SPAN(" Zm9v"), NULL, -1 },
+	{ SPAN("Zm9v\n"), NULL, -1 },
+	{ SPAN("Zm\0v"), NULL, -1 },
+	{ SPAN("\xff\xff\xff\xff"), NULL, -1 },
+};
+
+static void
+test_base64url(void **unused)
+{
+	(void)unused;
+	for (size_t i = 0; i < COUNT(base64url_rows); i++) {
+		char out[8];
+
+		print_message("  \"%.*s\"\n", (int)base64url_rows[i].in.len, base64url_rows[i].in.p);
+		assert_int_equal(text_base64url_decode(base64url_rows[i].in, out, sizeof(out)), base64url_rows[i].len);
+		if (base64url_rows[i].len <= 0)
+			continue;
+		assert_memory_equal(out, base64url_rows[i].out, (size_t)base64url_rows[i].len);
+		assert_int_equal(text_base64url_decode(base64url_rows[i].in, out, (size_t)base64url_rows[i].len - 1), -1);
+	}
+}
+
 int
 main(void)
 {
@@ -300,6 +346,7 @@ main(void)
 		cmocka_unit_test(test_utf8),
 		cmocka_unit_test(test_distance),
 		cmocka_unit_test(test_base64),
+		cmocka_unit_test(test_base64url),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
