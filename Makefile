@@ -29,12 +29,17 @@ OBJS = smtpd.o \
 =======
 	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
 <<<<<<< HEAD
+<<<<<<< HEAD
 	sasl.o auth.o passwd.o \
 	smtp.o ipc.o config.o child.o sandbox.o loop.o \
 >>>>>>> w-auth
 =======
 	file.o smtp.o ipc.o config.o child.o sandbox.o loop.o \
 >>>>>>> w-header
+=======
+	http.o \
+	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
+>>>>>>> w-http
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 

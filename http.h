@@ -44,5 +44,7 @@ struct http_call *http_start(struct http *h, const struct http_request *q, http_
 /* End it; done is not called. */
 void		 http_cancel(struct http_call *c);
 size_t		 http_running(const struct http *h);
+/* The seconds that a Cache-Control field allows: its shortest max-age, 0 for no-store and no-cache; -1: not said (RFC 9111 5.2). */
+int64_t		 http_max_age(struct span cache_control);
 
 #endif
