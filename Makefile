@@ -23,23 +23,8 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 
 OBJS = smtpd.o \
 	front.o agent.o \
-<<<<<<< HEAD
-	session.o sasl.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
-	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
-=======
-	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
-<<<<<<< HEAD
-<<<<<<< HEAD
-	sasl.o auth.o passwd.o \
-	smtp.o ipc.o config.o child.o sandbox.o loop.o \
->>>>>>> w-auth
-=======
-	file.o smtp.o ipc.o config.o child.o sandbox.o loop.o \
->>>>>>> w-header
-=======
-	http.o \
-	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
->>>>>>> w-http
+	session.o sasl.o message.o auth.o passwd.o http.o deliver.o writer.o recipients.o maildir.o limits.o \
+	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o file.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 
