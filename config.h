@@ -18,6 +18,9 @@
 #define CONFIG_LISTENERS_MAX 16
 #define CONFIG_WORKERS_MAX 16
 #define CONFIG_ISSUERS_MAX 8
+#define CONFIG_CHECKERS_MAX 8
+#define CONFIG_MILTERS_MAX 8
+#define CONFIG_HOOKS_MAX 16
 #define CONFIG_FILE_MAX (1024 * 1024)
 
 enum listener_mode { MODE_SMTP, MODE_SUBMISSION, MODE_SMTPS, MODE_ALT, MODE__MAX };
@@ -25,6 +28,12 @@ enum bare_newline { NEWLINE_REJECT, NEWLINE_NORMALIZE, NEWLINE__MAX };
 enum rcpt_rejection { REJECT_AT_RCPT, REJECT_AT_DATA, REJECT__MAX };
 enum listener_auth { AUTH_BY_MODE, AUTH_OFF, AUTH_OPTIONAL, AUTH_REQUIRED, AUTH__MAX };
 enum sender_check { SENDER_EXACT, SENDER_DOMAIN, SENDER_OFF, SENDER__MAX };
+enum checker_type { CHECKER_RSPAMD, CHECKER_SPAMASSASSIN, CHECKER__MAX };
+enum check_mode { CHECK_FIRST_REJECT, CHECK_ALL_REJECT, CHECK_HIGHEST_SCORE, CHECK__MAX };
+enum fail_mode { FAIL_INHERIT, FAIL_OPEN, FAIL_TEMPFAIL, FAIL_REJECT, FAIL__MAX };	/* INHERIT: of a checker, [spamcheck]'s */
+enum milter_default { MILTER_TEMPFAIL, MILTER_ACCEPT, MILTER_REJECT, MILTER_DEFAULT__MAX };
+enum set_aside { ASIDE_REJECT, ASIDE_FLAG, ASIDE__MAX };	/* what quarantine means */
+enum hook_event { HOOK_CONNECT, HOOK_MAIL, HOOK_RCPT, HOOK_MESSAGE, HOOK__MAX };
 enum tls_min { TLS_MIN_1_0, TLS_MIN_1_1, TLS_MIN_1_2, TLS_MIN_1_3, TLS_MIN__MAX };
 
 /* A list of words: a command split as a POSIX shell splits it, or the items of a comma list. */
@@ -70,6 +79,42 @@ struct issuer {
 	int64_t		 leeway_ms;
 };
 
+/* [spamcheck.checker NAME] */
+struct checker {
+	char		 name[CONFIG_NAME_MAX + 1];
+	enum checker_type type;
+	char		*url;			/* http://host:port, https://..., unix:/path (rspamd); host:port or unix:/path (spamassassin) */
+	char		*password;		/* of rspamd; "": none. Twin key password_file */
+	char		*settings_id;		/* of rspamd; "": none */
+	char		*ca_file;		/* of https; "": the system's bundle */
+	char		*user;			/* of spamd: User; "": none, "%{recipient}" style is not expanded */
+	enum fail_mode	 fail_mode;
+	int64_t		 timeout_ms;
+	unsigned	 max_checks;		/* at once */
+	uint64_t	 max_size;		/* octets; a larger message is skipped */
+	bool		 discard;		/* take a message that it wants to vanish, and throw it away */
+	enum set_aside	 quarantine;
+};
+
+/* [smtpd.milter NAME] */
+struct milter_config {
+	char		 name[CONFIG_NAME_MAX + 1];
+	char		*address;		/* inet:host:port, inet6:[host]:port, unix:/path */
+	enum milter_default default_action;	/* when it cannot be asked */
+	int64_t		 connect_ms, command_ms, content_ms;
+	bool		 envelope;		/* it may change sender and recipients */
+	bool		 discard;
+	enum set_aside	 quarantine;
+};
+
+/* [smtpd.hook NAME] */
+struct hook_config {
+	char		 name[CONFIG_NAME_MAX + 1];
+	enum hook_event	 event;
+	struct words	 command;
+	int64_t		 timeout_ms;
+};
+
 /* "%{name}" in a template, one row each; a template's words are checked when the config is read. */
 enum expansion {
 	X_SENDER, X_RECIPIENT, X_RECIPIENTS, X_USER, X_DOMAIN, X_AUTH_USER, X_CLIENT_ADDRESS, X_ID, X__MAX
@@ -108,6 +153,20 @@ struct config {
 	struct words	 auth_command;		/* command: checkpassword; n == 0: none */
 	struct issuer	 issuers[CONFIG_ISSUERS_MAX];
 	size_t		 issuers_n;
+
+	enum check_mode	 check_mode;		/* [spamcheck] */
+	enum fail_mode	 check_fail_mode;	/* never FAIL_INHERIT */
+	unsigned	 reject_threshold, tempfail_threshold;	/* scores; 0: only what a checker itself says */
+	bool		 check_add_headers;
+	struct checker	 checkers[CONFIG_CHECKERS_MAX];
+	size_t		 checkers_n;
+	char		*trap_url;		/* [smtpd.spamtrap] controller_url; "": none */
+	char		*trap_password;
+	unsigned	 trap_max_per_ip;	/* messages learned of one address in an hour */
+	struct milter_config milters[CONFIG_MILTERS_MAX];
+	size_t		 milters_n;
+	struct hook_config hooks[CONFIG_HOOKS_MAX];
+	size_t		 hooks_n;
 
 	uint64_t	 max_message_size;	/* [smtpd.limits], octets */
 	unsigned	 max_recipients;
