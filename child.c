@@ -24,7 +24,9 @@
 
 #include "sandbox.h"
 
+#ifndef KILL_AFTER_MS
 #define KILL_AFTER_MS 5000	/* from TERM to KILL, and from KILL to giving up on a process that the kernel holds */
+#endif
 #define FREE_WAIT_MS 1000	/* children_free(): from TERM to KILL */
 #define DRAIN_READS 16		/* of DRAIN_SIZE a turn: a flood of output is no reason to forget the other slots */
 #define DRAIN_SIZE 16384
