@@ -15,20 +15,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <stdnoreturn.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "sandbox.h"
 
+#ifndef KILL_AFTER_MS
 #define KILL_AFTER_MS 5000	/* from TERM to KILL, and from KILL to giving up on a process that the kernel holds */
+#endif
 #define FREE_WAIT_MS 1000	/* children_free(): from TERM to KILL */
 #define DRAIN_READS 16		/* of DRAIN_SIZE a turn: a flood of output is no reason to forget the other slots */
 #define DRAIN_SIZE 16384
-#define FD_SCAN_MAX 4096	/* kernels before 5.9, where descriptors are closed one by one */
 #define FD_HIGH 10		/* above what a child gets, 0 to 3 */
 #define PWD_MAX 16384
 
@@ -66,25 +65,6 @@ struct start {
 	const struct child_user *user;		/* NULL: as we are */
 };
 
-/* Close what is not ours to hand on. All of it is close-on-exec already; this is for what a library has opened. */
-static void
-close_others(int from, int keep)
-{
-	struct rlimit r;
-	int max = FD_SCAN_MAX;
-
-#ifdef SYS_close_range
-	if (syscall(SYS_close_range, (unsigned)from, (unsigned)keep - 1, 0) == 0 &&
-	    syscall(SYS_close_range, (unsigned)keep + 1, ~0u, 0) == 0)
-		return;
-#endif
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < FD_SCAN_MAX)
-		max = (int)r.rlim_cur;
-	for (int fd = from; fd < max; fd++)
-		if (fd != keep)
-			close(fd);
-}
-
 /* First out of the way, then into place: the numbers may overlap. *status_fd moves too. */
 static int
 arrange_fds(struct start *s)
@@ -101,7 +81,8 @@ arrange_fds(struct start *s)
 		return -1;
 	if (dup2(in, 0) == -1 || dup2(out, 1) == -1 || dup2(out, 2) == -1 || (extra != -1 && dup2(extra, 3) == -1))
 		return -1;
-	close_others(extra == -1 ? 3 : 4, status);
+	/* all of it is close-on-exec already; this is for what a library has opened */
+	sandbox_close_fds(extra == -1 ? 3 : 4, status);
 	return 0;
 }
 

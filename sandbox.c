@@ -21,6 +21,8 @@
 #include "child.h"
 #include "log.h"
 
+#define FD_SCAN_MAX 4096	/* kernels before 5.9, where descriptors are closed one by one */
+
 size_t
 sandbox_max_fds(void)
 {
@@ -34,6 +36,28 @@ sandbox_max_fds(void)
 	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur == RLIM_INFINITY)
 		return 1024;
 	return (size_t)r.rlim_cur;
+}
+
+void
+sandbox_close_fds(int from, int keep)
+{
+	struct rlimit r;
+	int max = FD_SCAN_MAX;
+
+#ifdef SYS_close_range
+	if (keep < from) {
+		if (syscall(SYS_close_range, (unsigned)from, ~0u, 0) == 0)
+			return;
+	} else if ((keep == from || syscall(SYS_close_range, (unsigned)from, (unsigned)keep - 1, 0) == 0) &&
+	    syscall(SYS_close_range, (unsigned)keep + 1, ~0u, 0) == 0) {
+		return;
+	}
+#endif
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < FD_SCAN_MAX)
+		max = (int)r.rlim_cur;
+	for (int fd = from; fd < max; fd++)
+		if (fd != keep)
+			close(fd);
 }
 
 /* ---- seccomp ---- */

@@ -10,6 +10,8 @@
 
 /* Raise the soft limit of open files to the hard one, and return it. */
 size_t	sandbox_max_fds(void);
+/* Close every descriptor from this one on, but for keep (-1: none). For a child after fork; async-signal-safe. */
+void	sandbox_close_fds(int from, int keep);
 /*
  * For a front: chroot to an empty folder and become user when started as root; then no new privileges, no core, and a seccomp
  * filter with what a poll loop needs. Each step is fatal when it fails, but for seccomp on a kernel without it, which is logged.

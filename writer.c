@@ -12,10 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,7 +22,6 @@
 #define COPY_MAX 65536		/* octets copied at once */
 #define PATH_LEN_MAX 1024	/* of a folder */
 #define HOSTNAME_LEN_MAX 100
-#define FD_SCAN_MAX 4096
 
 /* ---- a recipient's folder ---- */
 
@@ -515,10 +512,9 @@ writer_run(const struct config *config, const struct child_user *user, int socke
 {
 	static const int ignored[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGXFSZ };
 	struct sigaction sa = { .sa_handler = SIG_IGN };
-	struct rlimit r = { 0, 0 };
 	struct work *w;
 	sigset_t none;
-	int fd = 3, max;
+	int fd = 3;
 
 	/* a signal to the whole group must not end it with a message half written: the end of the socket does, and KILL */
 	for (size_t i = 0; i < COUNT(ignored); i++)
@@ -527,13 +523,7 @@ writer_run(const struct config *config, const struct child_user *user, int socke
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	if (socket != fd && dup2(socket, fd) == -1)
 		_exit(1);
-	max = getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < FD_SCAN_MAX ? (int)r.rlim_cur : FD_SCAN_MAX;
-#ifdef SYS_close_range
-	if (syscall(SYS_close_range, 4u, ~0u, 0) == 0)
-		max = 0;
-#endif
-	for (int i = 4; i < max; i++)
-		close(i);
+	sandbox_close_fds(fd + 1, -1);
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 || chdir("/") == -1)
 		_exit(1);
 	if (user->change && user->uid != geteuid() && sandbox_become(user->uid, user->gid) == -1) {

@@ -200,8 +200,12 @@ setup(void **state)
 {
 	(void)state;
 	config_reset();
-	(void)snprintf(folder, sizeof(folder), "/tmp/test_deliver.XXXXXX");
-	assert_non_null(mkdtemp(folder));
+	/* in memory where that can be had: how long a disk takes is not the matter here */
+	(void)snprintf(folder, sizeof(folder), "/dev/shm/test_deliver.XXXXXX");
+	if (mkdtemp(folder) == NULL) {
+		(void)snprintf(folder, sizeof(folder), "/tmp/test_deliver.XXXXXX");
+		assert_non_null(mkdtemp(folder));
+	}
 	assert_int_equal(loop_init(&loop, 200), 0);
 	loop_own = loop.n;
 	return 0;
@@ -621,6 +625,8 @@ recipient_command(void **state)	/* case 11.60 */
 	}
 }
 
+#define LOOK_AGAIN_MS 1000	/* the file is looked at once a second */
+
 static void
 recipients_file(void **state)
 {
@@ -646,20 +652,17 @@ recipients_file(void **state)
 		expect(&o, rows[i].code, rows[i].code == 250 ? "2.1.5" : "5.1.1", NULL);
 	}
 	put("recipients", "zz@local.test\n");
-	(void)poll(NULL, 0, 1100);
-	(void)loop_turn(&loop, 0);
+	loop.now_ms += LOOK_AGAIN_MS;	/* ahead of the clock, until the next turn */
 	o = check("zz@local.test");
 	expect(&o, 250, "2.1.5", NULL);
 	o = check("alice@local.test");
 	expect(&o, 550, "5.1.1", NULL);
 	assert_int_equal(unlink(path), 0);
-	(void)poll(NULL, 0, 1100);
-	(void)loop_turn(&loop, 0);
+	loop.now_ms += 2 * LOOK_AGAIN_MS;
 	o = check("zz@local.test");
 	expect(&o, 451, "4.3.0", "recipients_file cannot be read");
 	put("recipients", "");
-	(void)poll(NULL, 0, 1100);
-	(void)loop_turn(&loop, 0);
+	loop.now_ms += 3 * LOOK_AGAIN_MS;
 	o = check("zz@local.test");
 	expect(&o, 550, "5.1.1", NULL);
 }
@@ -802,7 +805,7 @@ maildir_many_at_once(void **state)
 static void
 maildir_large_and_many_recipients(void **state)
 {
-	static char body[3000001];
+	static char body[500001];
 	static char addresses[100][24];
 	const char *rcpts[101] = { NULL };
 	struct outcome o = { 0 };
