@@ -31,6 +31,7 @@
 #define BODY_GRACE_MS 60000	/* before that is asked for */
 #define AGENT_PATIENCE_MS 10000	/* without an agent; the master needs a moment to start one */
 #define FDS_RESERVE 32		/* descriptors that are not clients' */
+#define FDS_LAST 4		/* nor for message files: for a new agent */
 
 /* Blocks of one size in memory that costs nothing until it is touched; the last given back is the next given out. */
 struct pool {
@@ -81,6 +82,7 @@ struct front {
 	struct conn	*free;		/* slots that are free again */
 	size_t		 fresh;		/* the first slot that was never used: nothing behind it has been touched */
 	struct conn	*owing, **owing_end;
+	size_t		 fds;		/* how many descriptors there can be */
 	size_t		 max_conns, used;	/* slots in use, those that only owe a CLOSE included */
 	struct pool	 in_pool, out_pool;
 	uint64_t	 serial;	/* of the last session */
@@ -734,6 +736,11 @@ take_answer(struct front *f, struct answer *a)
 		return;		/* the client has left meanwhile */
 	}
 	c->sent = false;
+	if (a->fd != -1 && (size_t)a->fd + FDS_LAST >= f->fds) {	/* case 13.3 */
+		log_warn(c->session.id, "no_descriptors", LF_STR("help", "raise the limit of open files (ulimit -n)"));
+		close(a->fd);
+		a->fd = -1;
+	}
 	if (c->session.waits_for == REQ_DATA && a->fd != -1) {
 		c->file = a->fd;
 		c->file_len = 0;
@@ -919,7 +926,7 @@ front_init(struct front *f, const struct front_args *args)
 	size_t max = args->config->max_connections, fds = sandbox_max_fds();
 	void *p;
 
-	*f = (struct front){ .args = *args, .agent_fd = -1 };
+	*f = (struct front){ .args = *args, .agent_fd = -1, .fds = fds };
 	f->owing_end = &f->owing;
 	if (fds < 2 * max + FDS_RESERVE) {	/* a client in the middle of a message has two */
 		size_t fits = fds > 2 * FDS_RESERVE ? (fds - FDS_RESERVE) / 2 : FDS_RESERVE / 2;

@@ -297,8 +297,9 @@ ipc_send(int sock, const void *p, size_t len, int fd)
 static int
 take_descriptors(struct msghdr *m, int *fd)
 {
-	bool bad = (m->msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
 	const struct cmsghdr *c = CMSG_FIRSTHDR(m);	/* there is room for one only */
+	/* without any: we are out of descriptors, which is not the sender's fault */
+	bool bad = (m->msg_flags & MSG_TRUNC) != 0 || ((m->msg_flags & MSG_CTRUNC) != 0 && c != NULL);
 
 	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
 		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);

@@ -56,7 +56,8 @@ int	ipc_unpack_answer(struct answer *a, const void *p, size_t len);
 /* Send one datagram with a descriptor (-1: none), which is borrowed. 0, or -1 with errno (EAGAIN: the socket is full). */
 int	ipc_send(int sock, const void *p, size_t len, int fd);
 /*
- * Receive one datagram, without waiting, into dst of size octets; *fd is -1 or a descriptor that is now the caller's.
+ * Receive one datagram, without waiting, into dst of size octets; *fd is -1 or a descriptor that is now the caller's. One that
+ * there is no room for in this process is lost (case 13.3).
  * The length, 0 at the end (the other side is gone), or -1 with errno (EAGAIN; EBADMSG: cut, or more than one descriptor).
  */
 long	ipc_recv(int sock, void *dst, size_t size, int *fd);

@@ -920,9 +920,14 @@ verdict_data(struct session *s, const struct verdict *v, bool has_file)
 	}
 	if (s->state == ST_BDAT) {	/* the chunk is on its way all the same */
 		s->tx.dead = true;
-		s->chunk.swallow = v->code == 452 ? R_NO_SPACE : R_LOST;
+		s->chunk.swallow = v->code == 452 || v->code == 354 ? R_NO_SPACE : R_LOST;
 		if (s->chunk.left == 0)
 			chunk_complete(s);
+		return;
+	}
+	if (v->code == 354) {	/* the file was lost on its way: no descriptor was left for it */
+		tx_refuse(s, R_NO_SPACE);
+		message_refused(s);
 		return;
 	}
 	reply_verdict(s, v);

@@ -218,3 +218,41 @@ def test_idle_clients_delay_nobody(server):	# case 13.12
 	assert time.monotonic() - begin < 5
 	assert len(idle) == 300
 	harness.until(lambda: threading.active_count() < 100)
+
+
+def test_out_of_descriptors(start):	# case 13.3
+	"""64 descriptors, 200 clients: some are served, the others are told or wait, and nothing spins."""
+	server = start(before=["prlimit", "--nofile=64:64"])
+	server.wait_log("few_descriptors")
+	server.ready()
+	front, agent = server.fronts()[0], server.agent()
+	clients = [server.connect(greet=False) for _ in range(200)]
+	inside = []
+	for smtp in clients:
+		if smtp.reply().pair == (220, ""):
+			inside.append(smtp)
+		else:
+			smtp.expect_close()
+	assert 10 <= len(inside) < 64
+	ticks = harness.cpu_ticks(front) + harness.cpu_ticks(agent)
+	time.sleep(1)
+	assert harness.cpu_ticks(front) + harness.cpu_ticks(agent) - ticks <= 5	# of 100
+	# each wants a message file now, which is one more
+	replies = []
+	for smtp in inside:
+		assert smtp.cmd(HELLO)[0] == 250
+		assert smtp.cmd(b"MAIL FROM:<a@x.test>\r\n") == (250, "2.1.0")
+		assert smtp.cmd(b"RCPT TO:<bob@local.test>\r\n") == (250, "2.1.5")
+		replies.append(smtp.cmd(b"DATA\r\n"))
+	assert set(replies) == {(354, ""), (452, "4.3.1")}
+	for smtp, reply in zip(inside, replies):
+		if reply[0] == 354:
+			assert smtp.cmd(b"x\r\n.\r\n") == OK
+		else:
+			assert smtp.cmd(b"NOOP\r\n") == OK
+	for smtp in inside:		# and now there are some again
+		assert smtp.message(b"y\r\n") == OK
+		smtp.finish()
+	server.ready()
+	assert (server.fronts()[0], server.agent()) == (front, agent)
+	assert server.connect(hello=HELLO).message(b"z\r\n") == OK

@@ -18,6 +18,7 @@ struct drive {
 	struct session	 s;
 	struct buf	 out, body, message, delivered;
 	unsigned	 deliveries;
+	bool		 no_file;	/* message files are lost on their way */
 };
 
 static struct config config;
@@ -77,7 +78,7 @@ answer(struct drive *d)
 		default:
 			fail_msg("request %d", q.kind);
 		}
-		session_verdict(&d->s, &v, q.kind == REQ_DATA, false);
+		session_verdict(&d->s, &v, q.kind == REQ_DATA && !d->no_file, false);
 	}
 	d->s.reset_due = false;
 	d->s.penalty = false;
@@ -426,6 +427,28 @@ test_a_lost_agent_costs_the_transaction(void **unused)
 }
 
 static void
+test_a_lost_file_costs_the_message(void **unused)	/* case 13.3 */
+{
+	static const char data[] = MAIL RCPT "DATA\r\n", chunk[] = MAIL RCPT "BDAT 6\r\nQUIT\r\nBDAT 0 LAST\r\nRSET\r\n",
+	    body[] = "x\r\n.\r\n";
+	struct drive d;
+
+	(void)unused;
+	config_reset();
+	drive_init(&d, &listeners[0]);
+	d.no_file = true;
+	feed(&d, HELLO, sizeof(HELLO) - 1);
+	feed(&d, data, sizeof(data) - 1);
+	feed(&d, chunk, sizeof(chunk) - 1);
+	d.no_file = false;
+	feed(&d, data, sizeof(data) - 1);
+	feed(&d, body, sizeof(body) - 1);
+	assert_codes(&d, "220 250 250 250 452 250 250 452 503 250 250 250 354 250");
+	assert_int_equal(d.deliveries, 1);
+	drive_clear(&d);
+}
+
+static void
 test_a_full_disk_costs_the_message(void **unused)
 {
 	struct drive d;
@@ -468,6 +491,7 @@ main(void)
 		cmocka_unit_test(test_a_line_without_end_closes),
 		cmocka_unit_test(test_errors_and_junk_end_the_session),
 		cmocka_unit_test(test_a_lost_agent_costs_the_transaction),
+		cmocka_unit_test(test_a_lost_file_costs_the_message),
 		cmocka_unit_test(test_a_full_disk_costs_the_message),
 		cmocka_unit_test(test_canned_replies_are_of_one_class),
 	};
