@@ -24,7 +24,7 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 OBJS = smtpd.o \
 	front.o agent.o \
 	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
-	file.o smtp.o ipc.o config.o child.o sandbox.o loop.o \
+	header.o file.o smtp.o ipc.o config.o child.o sandbox.o loop.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 
