@@ -25,7 +25,7 @@ enum file_news {
 	FILE_GONE,	/* it cannot be read: forget what it held */
 };
 
-/* key, path and max are set, the rest is zero before the first call. text: uninitialized; to be ended by buf_clear() whatever the answer. */
+/* key, path and max are set, the rest is zero before the first call. Whatever the answer, buf_clear() ends *text. */
 enum file_news	file_look(struct file *f, int64_t now_ms, struct buf *text);
 /* What was read could not be kept: logged as if it had not been read, and tried again. */
 void		file_fail(struct file *f, int error);

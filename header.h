@@ -33,10 +33,11 @@ enum header_from {
 };
 
 /*
- * The one address of the one From field of a header block, in the form that envelopes have. Whatever a reader could see
- * differently is not FROM_OK. utf8: UTF-8 in addresses is allowed.
+ * The one address of the one From field of a message's header block, in the form that envelopes have; else *m is all zero. Whatever
+ * a reader could see differently is not FROM_OK. message: to be given whole, or cut behind its header block, not at header_len():
+ * a block that ends in a line that is no field is FROM_SYNTAX. utf8: UTF-8 in addresses is allowed.
  */
-enum header_from header_from(struct span block, bool utf8, struct mailbox *m);
+enum header_from header_from(struct span message, bool utf8, struct mailbox *m);
 /* A constant for the log and the reply. */
 const char	*header_from_text(enum header_from r);
 

@@ -16,19 +16,6 @@ struct recipients {
 	struct keys	keys;
 };
 
-/* An address, or @domain, as it is looked up. */
-static bool
-line_key(struct span line, char *key)
-{
-	struct mailbox m = { 0 };
-
-	if (line.p[0] == '@' ? !smtp_domain(text_sub(line, 1, line.len), true, m.domain) :
-	    smtp_mailbox(line, true, &m) != SMTP_PATH_OK)
-		return false;
-	smtp_mailbox_key(&m, key);
-	return true;
-}
-
 static int
 parse(struct recipients *r, struct span rest)
 {
@@ -39,7 +26,7 @@ parse(struct recipients *r, struct span rest)
 	while (file_line(&rest, &number, &line)) {
 		char key[SMTP_PATH_MAX + 1];
 
-		if (line_key(line, key))
+		if (smtp_pattern_key(line, key))
 			keys_add(&r->keys, key);
 		else
 			file_warn(&r->file, number, line, "neither user@domain nor @domain; the line is skipped");

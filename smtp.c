@@ -418,6 +418,18 @@ smtp_mailbox_key(const struct mailbox *m, char *key)
 }
 
 bool
+smtp_pattern_key(struct span s, char *key)
+{
+	struct mailbox m = { 0 };
+
+	if (s.len > 0 && s.p[0] == '@' ? !smtp_domain(text_sub(s, 1, s.len), true, m.domain) :
+	    smtp_mailbox(s, true, &m) != SMTP_PATH_OK)
+		return false;
+	smtp_mailbox_key(&m, key);
+	return true;
+}
+
+bool
 smtp_domain(struct span s, bool utf8, char *dst)
 {
 	return parse_domain(s, utf8, dst) == SMTP_PATH_OK;

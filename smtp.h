@@ -41,6 +41,8 @@ void		smtp_mailbox_print(const struct mailbox *m, char *dst);
 
 /* What mailboxes are compared by: the local-part with ASCII letters in lower case, @, domain. key has SMTP_PATH_MAX + 1 octets. */
 void		smtp_mailbox_key(const struct mailbox *m, char *key);
+/* A line of ours that names one address, or all of a domain as @domain, as such a key. false: it is neither. */
+bool		smtp_pattern_key(struct span s, char *key);
 
 /*
  * A domain (letters, digits, hyphen, underscore, dots; U-labels when utf8) as dst[SMTP_DOMAIN_MAX + 1]: lower case, A-labels, no trailing dot.

@@ -313,6 +313,33 @@ test_a_key_folds_ascii_letters_alone(void **unused)
 	assert_int_equal(strlen(key), SMTP_PATH_MAX);
 }
 
+static void
+test_patterns(void **unused)
+{
+	static const struct {
+		struct span	 in;
+		const char	*key;
+	} rows[] = {
+		{ SPAN("Bob@Local.TEST."), "bob@local.test" }, { SPAN("\"bob\"@local.test"), "bob@local.test" },
+		{ SPAN("@Local.TEST."), "@local.test" }, { SPAN("@b\xc3\xbc" "cher.test"), "@xn--bcher-kva.test" },
+		{ SPAN("\xc3\xbc@local.test"), "\xc3\xbc@local.test" }, { SPAN("a@[192.0.2.1]"), "a@[192.0.2.1]" },
+		{ SPAN(""), NULL }, { SPAN("@"), NULL }, { SPAN("bob"), NULL }, { SPAN("bob@"), NULL }, { SPAN("@@a"), NULL },
+		{ SPAN("@a@b"), NULL }, { SPAN("@[192.0.2.1]"), NULL }, { SPAN("@a b"), NULL },
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char key[SMTP_PATH_MAX + 1];
+		struct span in = exact(rows[i].in);
+
+		print_row(in);
+		assert_int_equal(smtp_pattern_key(in, key), rows[i].key != NULL);
+		if (rows[i].key != NULL)
+			assert_string_equal(key, rows[i].key);
+		release(in);
+	}
+}
+
 static const struct {
 	struct span	 in;
 	bool		 utf8;
@@ -696,6 +723,7 @@ main(void)
 		cmocka_unit_test(test_mailbox),
 		cmocka_unit_test(test_the_longest_mailbox_prints_and_reads_back),
 		cmocka_unit_test(test_a_key_folds_ascii_letters_alone),
+		cmocka_unit_test(test_patterns),
 		cmocka_unit_test(test_domain),
 		cmocka_unit_test(test_literal),
 		cmocka_unit_test(test_helo),
