@@ -24,7 +24,7 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 OBJS = smtpd.o \
 	front.o agent.o \
 	session.o message.o deliver.o jwt.o writer.o recipients.o maildir.o limits.o \
-	http.o \
+	oauth.o http.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
