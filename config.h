@@ -215,4 +215,7 @@ const char	*config_default_domain(const struct config *c);
 int		 words_split(struct words *w, struct span s, const char **why);
 void		 words_free(struct words *w);
 
+/* Whether s is an address to fetch from, http or https; *safe: and nobody on the way can change what comes: https, or this machine. */
+bool		 config_url(struct span s, bool *safe);
+
 #endif

@@ -469,25 +469,32 @@ url_host(struct span s, struct span *host)
 	return i > 0 && (i == s.len || (s.p[i] == ':' && text_u64(text_sub(s, i + 1, s.len), 65535, &port) == 0 && port > 0));
 }
 
-/*
- * https, or http to this machine: what is fetched decides who may log in. There is no user part, behind which another host could
- * stand ("http://127.0.0.1@example.net/"), and no fragment.
- */
-static bool
-parse_url(const struct key *k, struct span s, void *field, struct buf *why)
+/* There is no user part, behind which another host could stand ("http://127.0.0.1@example.net/"), and no fragment. */
+bool
+config_url(struct span s, bool *safe)
 {
 	size_t head = text_starts_nocase(s, "https://") ? 8 : text_starts_nocase(s, "http://") ? 7 : 0;
 	struct span host = { NULL, 0 };
-	bool ok = s.len == 0 || (head > 0 && url_host(text_sub(s, head, s.len), &host));
+	bool ok = head > 0 && url_host(text_sub(s, head, s.len), &host);
 
-	(void)k;
 	for (size_t i = 0; ok && i < s.len; i++)
 		ok = is_vchar(s.p[i]) && s.p[i] != '#';
-	if (!ok) {
+	*safe = ok && (head == 8 || host_is_loopback(host));
+	return ok;
+}
+
+/* What is fetched decides who may log in. */
+static bool
+parse_url(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	bool safe = true;
+
+	(void)k;
+	if (s.len > 0 && !config_url(s, &safe)) {
 		buf_printf(why, "'%.*s' is no URL; write such as https://login.example.com/keys", ARG(s));
 		return false;
 	}
-	if (head == 7 && !host_is_loopback(host)) {
+	if (!safe) {
 		buf_printf(why, "'%.*s' is fetched without TLS, so anyone on the way decides who may log in; write https://", ARG(s));
 		return false;
 	}

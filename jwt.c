@@ -667,3 +667,17 @@ jwt_verify(const struct jwks *keys, const struct issuer *policy, const char *def
 	*why = "";
 	return JWT_GOOD;
 }
+
+void
+jwt_fingerprint(struct span token, char dst[JWT_FINGERPRINT_LEN + 1])
+{
+	uint8_t hash[br_sha256_SIZE];
+	br_sha256_context c;
+
+	br_sha256_init(&c);
+	br_sha256_update(&c, token.p, token.len);
+	br_sha256_out(&c, hash);
+	for (size_t i = 0; i < JWT_FINGERPRINT_LEN; i++)
+		dst[i] = "0123456789abcdef"[i % 2 == 0 ? hash[i / 2] >> 4 : hash[i / 2] & 15];
+	dst[JWT_FINGERPRINT_LEN] = '\0';
+}

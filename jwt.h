@@ -10,6 +10,7 @@
 
 #define JWT_TOKEN_MAX 8192	/* octets of a token */
 #define JWT_KID_MAX 128		/* octets of a kid kept for the log */
+#define JWT_FINGERPRINT_LEN 8
 #define JWKS_MAX (256 * 1024)	/* octets of a key set */
 #define JWKS_KEYS_MAX 64
 
@@ -45,5 +46,7 @@ bool		 jwt_issuer(struct span token, char *dst, size_t size, const char **why);
  */
 enum jwt_outcome jwt_verify(const struct jwks *keys, const struct issuer *policy, const char *default_domain, struct span token,
 		    int64_t now, struct jwt *out, const char **why);
+/* What the log calls a token: the first hex digits of its SHA-256. Any octets have one. */
+void		 jwt_fingerprint(struct span token, char dst[JWT_FINGERPRINT_LEN + 1]);
 
 #endif

@@ -14,6 +14,7 @@
  * does nothing, and is not needed.
  */
 struct oauth	*oauth_new(struct loop *l, struct http *http, const struct config *c);
+/* Checks that still wait end without done. Before http_free(). */
 void		 oauth_free(struct oauth *o);
 /*
  * Check a token: done is called exactly once, from the loop or from inside this call, and no later than wait_ms from now. A token
