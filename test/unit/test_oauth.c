@@ -544,32 +544,33 @@ static void
 test_discovery(void **state)
 {
 	static const char path[] = "/a/.well-known/openid-configuration";
-	static const struct { const char *issuer_tail, *document; enum auth_outcome outcome; } rows[] = {
-		{ "/a", "{\"issuer\":\"%s/a\",\"x\":[1,{}],\"jwks_uri\":\"%s/jwks\"}", AUTH_GOOD },
-		{ "/a/", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", AUTH_GOOD },
-		{ "/a", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"iss\":\"%s/a\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_url\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":[\"%s/jwks\"]}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/good\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/redirect\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://192.0.2.1/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1@192.0.2.1/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1.test/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://localhost.test/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"file:///jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1:1/\\r\\nX: y\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"issuer\":\"x\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "<html>", AUTH_UNABLE },
-		{ "/a", "", AUTH_UNABLE },
+	static const struct { const char *issuer_tail, *document, *log; } rows[] = {
+		{ "/a", "{\"issuer\":\"%s/a\",\"x\":[1,{}],\"jwks_uri\":\"%s/jwks\"}", "result=ok" },
+		{ "/a/", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", "result=ok" },
+		{ "/a", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", "of another issuer" },
+		{ "/a", "{\"issuer\":\"%s\",\"jwks_uri\":\"%s/jwks\"}", "of another issuer" },
+		{ "/a", "{\"iss\":\"%s/a\",\"jwks_uri\":\"%s/jwks\"}", "of another issuer" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_url\":\"%s/jwks\"}", "no jwks_uri" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":[\"%s/jwks\"]}", "no jwks_uri" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/good\"}", "result=fail" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/redirect\"}", "HTTP status 302" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://192.0.2.1/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1@192.0.2.1/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1.test/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://localhost.test/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"file:///jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1:1/\\r\\nX: y\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"issuer\":\"x\",\"jwks_uri\":\"%s/jwks\"}", "name given twice" },
+		{ "/a", "<html>", "result=fail" },
+		{ "/a", "", "result=fail" },
 	};
 	char issuer[128], document[512];
 
 	set_keys("k1", "");
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct span rest = text_span(rows[i].document);
+		off_t from = log_end();
 		struct buf b;
 		size_t at;
 
@@ -587,7 +588,8 @@ test_discovery(void **state)
 		config.issuers[0].issuer = issuer;
 		config.issuers[0].jwks_url = STR("");
 		begin();
-		expect("k1", rows[i].outcome);
+		expect("k1", strcmp(rows[i].log, "result=ok") == 0 ? AUTH_GOOD : AUTH_UNABLE);
+		assert_int_equal(count_lines(from, rows[i].log), 1);
 		oauth_free(oauth);
 		oauth = NULL;
 	}
