@@ -30,7 +30,7 @@ RELEASE = $(OBJS:%=$(B)/release/%)
 
 # Programs for tests and fuzzing are built for this machine's C library: build/asan with sanitizers, build/plain without
 # (for valgrind), build/fuzz whole, for libFuzzer. inih is compiled into each, by the same flags as into the program.
-TEST_FLAGS = $(WARNINGS) -g -O1 -fno-omit-frame-pointer -DSANDBOX_NO_SECCOMP -I. -Ibuild/host/include
+TEST_FLAGS = $(WARNINGS) -g -O1 -fno-omit-frame-pointer -DSANDBOX_NO_SECCOMP -I. -isystem build/host/include
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 MODULES = $(filter-out smtpd.o,$(OBJS)) ini.o
 ASAN = $(OBJS:%=build/asan/%)
