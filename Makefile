@@ -25,6 +25,7 @@ OBJS = smtpd.o \
 	front.o agent.o \
 	session.o message.o deliver.o writer.o recipients.o maildir.o limits.o \
 	smtp.o ipc.o config.o child.o sandbox.o loop.o \
+	tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 
