@@ -23,7 +23,9 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 
 OBJS = smtpd.o \
 	front.o agent.o \
-	session.o sasl.o message.o header.o content.o sender.o auth.o passwd.o jwt.o oauth.o http.o rspamd.o deliver.o writer.o recipients.o maildir.o limits.o \
+	session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
+	message.o header.o content.o sender.o auth.o passwd.o jwt.o oauth.o http.o rspamd.o limits.o \
+	deliver.o writer.o recipients.o maildir.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o file.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
@@ -31,7 +33,7 @@ RELEASE = $(OBJS:%=$(B)/release/%)
 # Programs for tests and fuzzing are built for this machine's C library: build/asan with sanitizers, build/plain without
 # (for valgrind), build/fuzz whole, for libFuzzer. inih is compiled into each, by the same flags as into the program.
 # A test does not wait five seconds for a KILL.
-TEST_FLAGS = $(WARNINGS) -g -O1 -fno-omit-frame-pointer -DSANDBOX_NO_SECCOMP -DKILL_AFTER_MS=500 -I. -Ibuild/host/include
+TEST_FLAGS = $(WARNINGS) -g -O1 -fno-omit-frame-pointer -DSANDBOX_NO_SECCOMP -DKILL_AFTER_MS=500 -I. -isystem build/host/include
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 MODULES = $(filter-out smtpd.o,$(OBJS)) ini.o
 ASAN = $(OBJS:%=build/asan/%)

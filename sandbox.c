@@ -105,7 +105,8 @@ static const struct sock_filter filter[] = {
 #ifdef __NR_clock_gettime64
 	ALLOW(__NR_clock_gettime64),
 #endif
-	ALLOW(__NR_gettimeofday), ALLOW(__NR_getpid), ALLOW(__NR_futex), ALLOW(__NR_madvise), ALLOW(__NR_munmap), ALLOW(__NR_brk),
+	ALLOW(__NR_gettimeofday), ALLOW(__NR_getrandom), ALLOW(__NR_getpid), ALLOW(__NR_futex), ALLOW(__NR_madvise),
+	ALLOW(__NR_munmap), ALLOW(__NR_brk),
 	ALLOW(__NR_mmap), ALLOW(__NR_mremap), ALLOW(__NR_rt_sigprocmask), ALLOW(__NR_rt_sigreturn), ALLOW(__NR_restart_syscall),
 #ifdef __NR_mmap2
 	ALLOW(__NR_mmap2),

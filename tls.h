@@ -58,6 +58,12 @@ enum tls_status {
 	TLS_FAILED,	/* alert, broken record, no common version or suite: tls_error() says which */
 };
 
+/*
+ * Closed or failed, there may still be something to say: the caller sends what tls_to_send() has, an alert, and then closes the
+ * socket. A refusal in the handshake is TLS_HANDSHAKE until its alert is sent. A socket that ends while the status is neither was
+ * cut off: what has come is not whole.
+ */
+
 /* Octets of a struct tls, which the caller allocates and hands over all zero (or as tls_clear() left it). */
 size_t		tls_size(void);
 /* Begin the server's side. certs (not empty) and cache (NULL: no resumption) are borrowed until tls_clear(). 0, or -1: no entropy. */
@@ -74,10 +80,10 @@ enum tls_status	tls_status(const struct tls *t);
 /* Where octets of the socket go: *len octets of room, 0 when none are wanted now. Then tls_received(n), 0 < n <= *len. */
 char		*tls_receive_room(struct tls *t, size_t *len);
 void		tls_received(struct tls *t, size_t n);
-/* What is to be sent on the socket, before anything else is done. Then tls_sent(n), 0 < n <= len. */
+/* What is to be sent on the socket, before anything else is done, whatever the status. Then tls_sent(n), 0 < n <= len. */
 struct span	tls_to_send(struct tls *t);
 void		tls_sent(struct tls *t, size_t n);
-/* Clear text that has come. Then tls_taken(n), 0 < n <= len. */
+/* Clear text that has come. Then tls_taken(n), 0 < n <= len, which wipes it. */
 struct span	tls_clear_text(struct tls *t);
 void		tls_taken(struct tls *t, size_t n);
 /* Clear text to encrypt: how much was taken (0: send first). tls_flush() makes a record of it. */

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The program's sources under both compilers without a warning, clang-tidy and cppcheck.
 set -eu
-flags="-std=c11 -D_GNU_SOURCE -I. -Ibuild/host/include"
+flags="-std=c11 -D_GNU_SOURCE -I. -isystem build/host/include"
 for cc in gcc clang; do
 	for f in "$@"; do
 		$cc $flags -Os -Wall -Wextra -Werror -Wshadow -Wconversion -Wvla -c -o /dev/null "$f"

@@ -83,10 +83,16 @@ wait_for(const struct report *r)
 }
 
 static const char *
+url_at(const struct peer *p, const char *path, char *dst, size_t size)
+{
+	(void)snprintf(dst, size, "http://127.0.0.1:%d%s", p->port, path);
+	return dst;
+}
+
+static const char *
 url_of(const char *path, char *dst, size_t size)
 {
-	(void)snprintf(dst, size, "http://127.0.0.1:%d%s", peer->port, path);
-	return dst;
+	return url_at(peer, path, dst, size);
 }
 
 /* A GET with bounds that no good answer reaches; the test changes what it is about. */
@@ -210,7 +216,7 @@ test_answers(void **state)
 		run(&r, &q);
 		print_message("    %d \"%.60s\" %s\n", r.status, r.body, r.error);
 		assert_int_equal(r.status, row->status);
-		assert_true(r.took_us >= row->total_ms * 1000 && r.took_us < 9000000);
+		assert_true(r.took_us + 5000 >= row->total_ms * 1000);	/* libcurl counts in milliseconds */
 		if (row->status == 0) {
 			assert_non_null(strstr(r.error, row->text));
 			assert_int_equal(r.body_len, 0);
@@ -317,11 +323,12 @@ static void
 test_dead_kept_connection_is_tried_again(void **state)
 {
 	int fd = body_file(100000);
-	unsigned connections = peer->connections, requests = peer->requests;
+	struct peer *own = peer_start(0);	/* that has counted nothing */
 
+	assert_non_null(own);
 	for (int i = 0; i < 3; i++) {
 		char url[128];
-		struct http_request q = request(url_of("/echo-once", url, sizeof(url)));
+		struct http_request q = request(url_at(own, "/echo-once", url, sizeof(url)));
 		struct report r;
 
 		q.post = true;
@@ -333,26 +340,30 @@ test_dead_kept_connection_is_tried_again(void **state)
 		assert_body(&r, 3, 90000);
 		forget(&r);
 	}
-	assert_int_equal(peer->connections - connections, 3);
-	assert_int_equal(peer->requests - requests, 5);		/* two of them in vain */
+	assert_int_equal(own->connections, 3);
+	assert_int_equal(own->requests, 5);	/* two of them in vain */
+	peer_stop(own);
 	close(fd);
 }
 
 static void
 test_connection_is_kept(void **state)
 {
-	unsigned connections = peer->connections;
+	struct peer *own = peer_start(0);
 
+	assert_non_null(own);
 	for (int i = 0; i < 5; i++) {
 		char url[128];
-		struct http_request q = request(url_of(i % 2 == 0 ? "/good" : "/404", url, sizeof(url)));
+		struct http_request q = request(url_at(own, i % 2 == 0 ? "/good" : "/404", url, sizeof(url)));
 		struct report r;
 
 		run(&r, &q);
 		assert_true(r.status > 0);
 		forget(&r);
 	}
-	assert_true(peer->connections - connections <= 1);	/* or that of an earlier test */
+	assert_int_equal(own->connections, 1);
+	assert_int_equal(own->requests, 5);
+	peer_stop(own);
 }
 
 /* Cases 11.4 and 11.5. */
@@ -398,12 +409,11 @@ test_no_server(void **state)
 	forget(&r);
 	assert_non_null(deaf);
 	deaf->deaf = true;
-	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/good", deaf->port);
-	q.url = url;
+	q.url = url_at(deaf, "/good", url, sizeof(url));
 	for (int i = 0; i < 3; i++) {
 		run(&r, &q);
 		assert_int_equal(r.status, 0);
-		assert_true(r.took_us < 2000000);
+		assert_null(strstr(r.error, "timed out"));
 		forget(&r);
 	}
 	peer_stop(deaf);
@@ -429,6 +439,7 @@ test_slow_name(void **state)
 	run(&r, &q);
 	assert_non_null(strstr(r.error, "timed out"));
 	forget(&r);
+	q.connect_ms = q.total_ms = 60000;
 	c = start(&cancelled, &q);
 	assert_non_null(c);
 	q.connect_ms = 100;

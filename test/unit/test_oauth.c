@@ -329,14 +329,18 @@ static void
 test_unknown_key_is_fetched_once_a_minute(void **state)
 {
 	static struct report r[1000];
+	char token[2048];
+	struct span unknown = mint(config.issuers[0].issuer, "k9", token);
 	unsigned before;
 
 	set_keys("k1", "");
 	begin();
 	settle();
 	before = peer->requests;
-	for (size_t i = 0; i < COUNT(r); i++)
-		check("k9", WAIT_MS, &r[i]);
+	for (size_t i = 0; i < COUNT(r); i++) {
+		r[i] = (struct report){ 0 };
+		oauth_check(oauth, 1, unknown, WAIT_MS, note, &r[i]);
+	}
 	settle();
 	for (size_t i = 0; i < COUNT(r); i++) {
 		assert_int_equal(r[i].calls, 1);
@@ -345,10 +349,10 @@ test_unknown_key_is_fetched_once_a_minute(void **state)
 	}
 	assert_int_equal(peer->requests - before, 1);
 	set_keys("k1 k2", "");
-	(void)pass(58000);
+	(void)pass(30000);
 	expect_reason("k2", AUTH_BAD, "no such key");
 	assert_int_equal(peer->requests - before, 1);
-	(void)pass(2500);
+	(void)pass(30001);
 	expect("k2", AUTH_GOOD);
 	assert_int_equal(peer->requests - before, 2);
 	expect("k1", AUTH_GOOD);
@@ -410,7 +414,7 @@ test_freshness(void **state)
 	static const struct { const char *head; int64_t ms; } rows[] = {
 		{ "", HOUR_MS }, { "Cache-Control: max-age=120\r\n", 120000 }, { "Cache-Control: max-age=60\r\n", 60000 },
 		{ "Cache-Control: max-age=5\r\n", 60000 }, { "Cache-Control: no-store\r\n", 60000 },
-		{ "Cache-Control: max-age=3599\r\n", 3599000 }, { "Cache-Control: max-age=3601\r\n", HOUR_MS },
+		{ "Cache-Control: max-age=1800\r\n", HOUR_MS / 2 }, { "Cache-Control: max-age=3601\r\n", HOUR_MS },
 		{ "Cache-Control: max-age=99999999999999\r\n", HOUR_MS },
 	};
 
@@ -421,8 +425,8 @@ test_freshness(void **state)
 		print_message("  %s", rows[i].head);
 		set_keys("k1", rows[i].head);
 		(void)pass(HOUR_MS + 1);
-		assert_int_equal(pass(rows[i].ms - 2000), 0);
-		assert_int_equal(pass(2500), 1);
+		assert_int_equal(pass(rows[i].ms / 2), 0);
+		assert_int_equal(pass(rows[i].ms / 2 + 1), 1);
 	}
 }
 
@@ -511,12 +515,13 @@ test_retries(void **state)
 	assert_int_equal(peer->requests - before, 1);
 	for (size_t i = 0; i < COUNT(waits); i++) {
 		print_message("  %d s\n", waits[i]);
-		assert_int_equal(pass(waits[i] * 1000 - 500), 0);
-		assert_int_equal(pass(600), 1);
+		if (waits[i] >= 4)	/* less would be a matter of how busy this machine is */
+			assert_int_equal(pass(waits[i] * 500), 0);
+		assert_int_equal(pass(waits[i] * (waits[i] >= 4 ? 500 : 1000) + 1), 1);
 	}
 	expect("k1", AUTH_UNABLE);		/* one more fetch, for the token */
 	set_keys("k1", "");
-	assert_int_equal(pass(60100), 1);
+	assert_int_equal(pass(60001), 1);
 	expect("k1", AUTH_GOOD);
 	/* down later: a day */
 	set_page(0, "/jwks", 500, "", "");
@@ -544,32 +549,33 @@ static void
 test_discovery(void **state)
 {
 	static const char path[] = "/a/.well-known/openid-configuration";
-	static const struct { const char *issuer_tail, *document; enum auth_outcome outcome; } rows[] = {
-		{ "/a", "{\"issuer\":\"%s/a\",\"x\":[1,{}],\"jwks_uri\":\"%s/jwks\"}", AUTH_GOOD },
-		{ "/a/", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", AUTH_GOOD },
-		{ "/a", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"iss\":\"%s/a\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_url\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":[\"%s/jwks\"]}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/good\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/redirect\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://192.0.2.1/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1@192.0.2.1/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1.test/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://localhost.test/jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"file:///jwks\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1:1/\\r\\nX: y\"}", AUTH_UNABLE },
-		{ "/a", "{\"issuer\":\"%s/a\",\"issuer\":\"x\",\"jwks_uri\":\"%s/jwks\"}", AUTH_UNABLE },
-		{ "/a", "<html>", AUTH_UNABLE },
-		{ "/a", "", AUTH_UNABLE },
+	static const struct { const char *issuer_tail, *document, *log; } rows[] = {
+		{ "/a", "{\"issuer\":\"%s/a\",\"x\":[1,{}],\"jwks_uri\":\"%s/jwks\"}", "result=ok" },
+		{ "/a/", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", "result=ok" },
+		{ "/a", "{\"issuer\":\"%s/a/\",\"jwks_uri\":\"%s/jwks\"}", "of another issuer" },
+		{ "/a", "{\"issuer\":\"%s\",\"jwks_uri\":\"%s/jwks\"}", "of another issuer" },
+		{ "/a", "{\"iss\":\"%s/a\",\"jwks_uri\":\"%s/jwks\"}", "of another issuer" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_url\":\"%s/jwks\"}", "no jwks_uri" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":[\"%s/jwks\"]}", "no jwks_uri" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/good\"}", "result=fail" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"%s/redirect\"}", "HTTP status 302" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://192.0.2.1/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1@192.0.2.1/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1.test/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://localhost.test/jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"file:///jwks\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"jwks_uri\":\"http://127.0.0.1:1/\\r\\nX: y\"}", "neither https nor" },
+		{ "/a", "{\"issuer\":\"%s/a\",\"issuer\":\"x\",\"jwks_uri\":\"%s/jwks\"}", "name given twice" },
+		{ "/a", "<html>", "result=fail" },
+		{ "/a", "", "result=fail" },
 	};
 	char issuer[128], document[512];
 
 	set_keys("k1", "");
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct span rest = text_span(rows[i].document);
+		off_t from = log_end();
 		struct buf b;
 		size_t at;
 
@@ -587,7 +593,8 @@ test_discovery(void **state)
 		config.issuers[0].issuer = issuer;
 		config.issuers[0].jwks_url = STR("");
 		begin();
-		expect("k1", rows[i].outcome);
+		expect("k1", strcmp(rows[i].log, "result=ok") == 0 ? AUTH_GOOD : AUTH_UNABLE);
+		assert_int_equal(count_lines(from, rows[i].log), 1);
 		oauth_free(oauth);
 		oauth = NULL;
 	}

@@ -106,6 +106,18 @@ def pss(key, data, bits=None, salt=os.urandom(32), trailer=0xbc, one=1, zero=0, 
     return bytes(masked) + h + bytes([trailer])
 
 
+def generate(bits, e=65537):
+    return rsa.generate_private_key(public_exponent=e, key_size=bits)
+
+
+def generate_2049():
+    """Of the prime of one key and that of another: OpenSSL makes keys of even lengths only."""
+    p, q = generate(2050).private_numbers().p, generate(2048).private_numbers().p
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    return rsa.RSAPrivateNumbers(p, q, d, rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q),
+                                 rsa.RSAPublicNumbers(65537, p * q)).private_key()
+
+
 out = []
 
 
@@ -178,8 +190,8 @@ for name, key, alg, text in RFC_TOKENS:
     check(RFC_KEYS[key], alg, text)
     define(name, text)
 
-generate = lambda bits, e=65537: rsa.generate_private_key(public_exponent=e, key_size=bits)
-rs, odd, cube, large = generate(2048), generate(2049), generate(2048, 3), generate(4096)
+rs, odd, cube, large = generate(2048), generate_2049(), generate(2048, 3), generate(4096)
+assert odd.key_size == 2049
 es = {"256": ec.generate_private_key(ec.SECP256R1()), "384": ec.generate_private_key(ec.SECP384R1()),
       "512": ec.generate_private_key(ec.SECP521R1())}
 keys = [rsa_jwk(rs, kid="rsa"), rsa_jwk(odd, kid="odd"), rsa_jwk(cube, kid="cube"), rsa_jwk(large, kid="large", alg="RS512")]
@@ -216,8 +228,6 @@ bad = {
     "PS_ZEROS": token(rs, "PS256", "rsa", lambda d: raw(rs, pss(rs, d, zero=1))),
     "PS_OTHER_DATA": token(rs, "PS256", "rsa", lambda d: raw(rs, pss(rs, d + b"x"))),
     "PS_MGF1_SHA1": token(rs, "PS256", "rsa", lambda d: rs.sign(d, padding.PSS(padding.MGF1(hashes.SHA1()), 32), hashes.SHA256())),
-    # the unused bit of the first octet, where the number stays below the modulus (it is the modulus's top bit: try salts)
-    "ODD_PS_FIRST_OCTET": token(odd, "PS256", "odd", lambda d: raw(odd, b"\1" + bytes(1) + pss(odd, d)[1:])),
     "SIGNATURE_IS_N": signing_input("RS256", "rsa") + "." + number(rs.public_key().public_numbers().n),
     "SIGNATURE_IS_0": signing_input("RS256", "rsa") + "." + b64(bytes(256)),
     "SIGNATURE_IS_1": signing_input("RS256", "rsa") + "." + b64(bytes(255) + b"\1"),
@@ -225,17 +235,21 @@ bad = {
 }
 
 
-def pss_with_top_bit():
-    data = signing_input("PS256", "rsa").encode()
+def below_modulus(key, kid, encode):
+    """A token by an encoding that has a bit set which must not be: again until it is a number that can be signed."""
+    data = signing_input("PS256", kid)
     while True:
-        em = pss(rs, data, salt=os.urandom(32), top=0x80)
-        if int.from_bytes(em, "big") < rs.public_key().public_numbers().n:
-            return data.decode() + "." + b64(raw(rs, em))
+        em = encode(data.encode())
+        if int.from_bytes(em, "big") < key.public_key().public_numbers().n:
+            return data + "." + b64(raw(key, em))
 
 
-bad["PS_TOP_BIT"] = pss_with_top_bit()
+bad["PS_TOP_BIT"] = below_modulus(rs, "rsa", lambda d: pss(rs, d, salt=os.urandom(32), top=0x80))
+bad["ODD_PS_FIRST_OCTET"] = below_modulus(odd, "odd", lambda d: b"\1" + pss(odd, d, salt=os.urandom(32)))
 for name, text in bad.items():
     define("BAD_" + name, text)
+define("MINTED_X256", ec_jwk(es["256"])["x"])
+define("MINTED_X384", ec_jwk(es["384"])["x"])
 
 print("/* Made by mint.py: keys and tokens for test_jwt.c and fuzz_jwt.c. RFC 7515 appendix A, RFC 7520 4.1 to 4.3, and new ones. */")
 print("\n".join(out), end="")
