@@ -23,11 +23,11 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 
 OBJS = smtpd.o \
 	front.o agent.o \
-	session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
-	message.o header.o sender.o auth.o passwd.o jwt.o oauth.o http.o limits.o \
+	stream.o session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
+	message.o policy.o header.o sender.o auth.o passwd.o jwt.o oauth.o http.o limits.o \
 	content.o rspamd.o deliver.o writer.o recipients.o maildir.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o file.o \
-	buf.o text.o log.o
+	pool.o buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 
 # Programs for tests and fuzzing are built for this machine's C library: build/asan with sanitizers, build/plain without

@@ -17,11 +17,16 @@
 #include "deliver.h"
 #include "ipc.h"
 #include "loop.h"
+#include "oauth.h"
+#include "policy.h"
+#include "pool.h"
 #include "sandbox.h"
+#include "tls.h"
 
 #define FRONTS_MAX (CONFIG_LISTENERS_MAX * CONFIG_WORKERS_MAX)
-#define LOOP_OTHERS 1024	/* loop slots that are not fronts: children and the Maildir writers */
+#define LOOP_OTHERS 256		/* loop slots that are neither fronts nor children: Maildir writers, HTTP calls, timers */
 #define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
+#define FETCHES_MAX 16		/* HTTP calls at once */
 
 /* A mail transaction of a session. It outlives the session while its message is being delivered. */
 struct work {
@@ -31,6 +36,9 @@ struct work {
 	uint32_t	 slot;
 	char		 address[IPC_ADDRESS_MAX + 1];
 	char		 helo[SMTP_DOMAIN_MAX + 1];
+	char		 auth_user[SMTP_ADDRESS_MAX + 1];
+	char		 tls_name[SMTP_DOMAIN_MAX + 1];
+	bool		 relays;	/* the client may send to domains that are not ours */
 	bool		 busy;		/* deliver_check() or deliver_start() has it */
 	bool		 forgotten;	/* RESET or CLOSE came meanwhile */
 	bool		 unknown;	/* a recipient was unknown, and is told at the end of data */
@@ -39,9 +47,26 @@ struct work {
 	uint32_t	 data_ms;
 };
 
+/* A SASL exchange whose credentials are being checked. It outlives the session. */
+struct exchange {
+	struct front	*front;		/* NULL: the session or its front is gone */
+	struct agent	*agent;
+	uint32_t	 slot;
+	uint64_t	 session;
+	enum sasl_mechanism mechanism;
+	int64_t		 started_us;
+	char		 address[IPC_ADDRESS_MAX + 1];
+	char		 response[IPC_RESPONSE_MAX];	/* what the credentials point into; wiped */
+	size_t		 response_len;
+};
+
 struct client {
 	uint64_t	 session;	/* 0: the slot is free */
 	struct work	*work;		/* owned, unless busy and forgotten; NULL: no transaction */
+	struct exchange	*exchange;	/* auth_check()'s until it is done; NULL: none */
+	bool		 trusted;	/* it relays without AUTH */
+	bool		 logged_in;	/* as front->users has it */
+	int64_t		 expires_time;	/* of the login */
 	char		 address[IPC_ADDRESS_MAX + 1];
 };
 
@@ -51,6 +76,7 @@ struct front {
 	int		 fd;		/* owned */
 	const struct listener *listener;
 	struct client	*clients;	/* max_connections, mapped */
+	char		(*users)[SMTP_ADDRESS_MAX + 1];	/* as many, mapped: who has logged in; touched by those that do */
 	struct buf	 queue;		/* answers that its socket had no room for: length and datagram, one after the other */
 };
 
@@ -61,6 +87,10 @@ struct agent {
 	struct loop_slot control;
 	struct children	*children;
 	struct deliver	*deliver;
+	struct http	*http;		/* NULL: no issuer is configured, as oauth */
+	struct oauth	*oauth;
+	struct auth	*auth;
+	struct senders	*senders;
 	struct front	 fronts[FRONTS_MAX];
 	size_t		 fronts_n;
 	uint32_t	 serial;	/* of the last message's id */
@@ -186,15 +216,25 @@ log_message(const struct work *w, const struct verdict *v, const char *detail)
 	}
 	(void)snprintf(reply, sizeof(reply), "%d %s %s", v->code, v->esc, v->text);
 	log_info(tx->session, "message", LF_STR("id", tx->id), LF_STR("listener", tx->listener->name),
-	    LF_STR("client", w->address), LF_STR("helo", w->helo), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
+	    LF_STR("client", w->address), LF_STR("helo", w->helo), LF_STR("user", w->auth_user), LF_STR("tls", tx->tls_version),
+	    LF_STR("cipher", tx->tls_cipher), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
 	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - tx->header_at),
-	    LF_STR("agent", deliver_agent_name(w->agent->deliver)),
+	    LF_STR("agent", deliver_agent_name(w->agent->deliver, tx)),
 	    LF_STR("result", v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),
 	    LF_STR("reply", reply), LF_STR("detail", detail), LF_INT("data_ms", w->data_ms),
 	    LF_US("delivery_ms", w->delivery_us == 0 ? 0 : now - w->delivery_us), LF_US("total_ms", now - w->started_us));
 }
 
 /* ---- requests ---- */
+
+/* The exchange ends unanswered. */
+static void
+exchange_forget(struct client *c)
+{
+	if (c->exchange != NULL)
+		c->exchange->front = NULL;
+	c->exchange = NULL;
+}
 
 static void
 request_connect(struct front *f, const struct request *q)
@@ -203,13 +243,135 @@ request_connect(struct front *f, const struct request *q)
 	struct verdict v = { 0 };
 
 	work_forget(c);
-	c->session = q->session;
+	exchange_forget(c);
+	*c = (struct client){ .session = q->session };
 	memcpy(c->address, q->address, sizeof(c->address));
+	c->trusted = policy_is_trusted(f->listener, c->address);
+	/* a front cannot make this up: it has not the key of the ticket */
+	if (q->login != NULL && auth_ticket_is_good(f->agent->args.key, q->session, q->login->user, q->login->expires_time,
+	    q->login->ticket)) {
+		memcpy(f->users[q->slot], q->login->user, sizeof(f->users[q->slot]));
+		c->logged_in = true;
+		c->expires_time = q->login->expires_time;
+	}
 	if (q->resumed)
 		return;
 	verdict_set(&v, 220, "", "Ready");
 	answer(f, q->slot, q->session, &v, -1);
 }
+
+/* ---- AUTH ---- */
+
+/* What the client is told of a check; the log gets the reason. */
+static void
+auth_verdict(const struct exchange *x, const struct auth_result *r, struct verdict *v)
+{
+	static const char *const outcomes[] = { [AUTH_GOOD] = "good", [AUTH_BAD] = "bad", [AUTH_UNABLE] = "unable", [AUTH_OUT] = "out" };
+
+	switch (r->outcome) {
+	case AUTH_GOOD:
+		verdict_set(v, 235, "2.7.0", "Authentication successful");
+		break;
+	case AUTH_BAD:
+		verdict_set(v, 535, "5.7.8", "Authentication credentials invalid");
+		break;
+	case AUTH_UNABLE:
+		verdict_set(v, 454, "4.7.0", "Temporary authentication failure");
+		break;
+	case AUTH_OUT:
+		verdict_set(v, 421, "4.7.0", "Too many failed authentication attempts, try again later");
+		break;
+	}
+	log_fields(r->outcome == AUTH_UNABLE ? LOG_ERROR : LOG_INFO, x->session, "auth", LF_STR("client", x->address),
+	    LF_STR("mechanism", sasl_name(x->mechanism)), LF_STR("user", r->user), LF_STR("result", outcomes[r->outcome]),
+	    LF_STR("reason", r->reason), LF_STR("kid", r->kid), LF_STR("token", r->token),
+	    LF_US("took_ms", loop_clock_us() - x->started_us));
+}
+
+static void
+exchange_free(struct exchange *x)
+{
+	explicit_bzero(x->response, x->response_len);
+	free(x);
+}
+
+static void
+auth_checked(void *arg, const struct auth_result *r)
+{
+	struct exchange *x = arg;
+	struct agent *a = x->agent;
+	struct front *f = x->front;
+	struct answer reply = { .slot = x->slot, .session = x->session, .fd = -1 };
+	unsigned per_ip = a->config->auth_failures_per_ip;
+	struct client *c;
+
+	auth_verdict(x, r, &reply.verdict);
+	if (r->outcome == AUTH_BAD)
+		limits_auth_failed(a->args.limits, x->address, r->user, per_ip, a->loop.now_ms);
+	else if (r->outcome == AUTH_GOOD)
+		limits_auth_good(a->args.limits, x->address, r->user);
+	if (f == NULL) {	/* the client has left meanwhile */
+		exchange_free(x);
+		return;
+	}
+	c = &f->clients[x->slot];
+	c->exchange = NULL;
+	if (r->outcome == AUTH_GOOD && text_copy(reply.login.user, sizeof(reply.login.user), text_span(r->user)) == 0) {
+		memcpy(f->users[x->slot], reply.login.user, sizeof(reply.login.user));
+		c->logged_in = true;
+		c->expires_time = reply.login.expires_time = r->expires_time;
+		auth_ticket(a->args.key, x->session, reply.login.user, r->expires_time, reply.login.ticket);
+	}
+	answer_send(f, &reply);
+	exchange_free(x);
+}
+
+/* Whether it may not even try (case 7.9): its address has failed too often, or has as this user. */
+static bool
+is_out(const struct exchange *x, const struct credentials *cred)
+{
+	const struct config *c = x->agent->config;
+	char user[SMTP_ADDRESS_MAX + 1];
+
+	(void)auth_user_name(c, cred->authcid, user);	/* a token's user is not known yet */
+	return limits_auth_is_out(x->agent->args.limits, x->address, user, c->auth_failures_per_ip, x->agent->loop.now_ms);
+}
+
+static void
+request_auth(struct front *f, const struct request *q)
+{
+	struct agent *a = f->agent;
+	struct client *c = &f->clients[q->slot];
+	struct credentials cred;
+	struct exchange *x;
+	struct verdict v = { 0 };
+	const char *why;
+
+	if (c->logged_in || c->exchange != NULL || f->listener->auth == AUTH_OFF || q->mechanism >= SASL__MAX) {
+		verdict_set(&v, 503, "5.5.1", "Bad sequence of commands");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	x = calloc(1, sizeof(*x));
+	if (x == NULL) {
+		verdict_set(&v, 454, "4.7.0", "Temporary authentication failure");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	*x = (struct exchange){ .front = f, .agent = a, .slot = q->slot, .session = q->session, .started_us = loop_clock_us(),
+	    .mechanism = (enum sasl_mechanism)q->mechanism, .response_len = q->response.len };
+	memcpy(x->address, c->address, sizeof(x->address));
+	memcpy(x->response, q->response.p, q->response.len);
+	c->exchange = x;
+	if (sasl_parse(x->mechanism, x->response, x->response_len, &cred, &why) == -1)
+		auth_checked(x, &(struct auth_result){ .outcome = AUTH_BAD, .user = "", .reason = why, .kid = "", .token = "" });
+	else if (is_out(x, &cred))
+		auth_checked(x, &(struct auth_result){ .outcome = AUTH_OUT, .user = "", .reason = "too many failures", .kid = "", .token = "" });
+	else
+		auth_check(a->auth, x->session, &cred, x->address, auth_checked, x);
+}
+
+/* ---- the envelope ---- */
 
 /* Whether a message of so many octets can be stored at all now. */
 static bool
@@ -227,6 +389,13 @@ has_room(const struct agent *a, uint64_t size)
 	return fs.f_bavail * fs.f_frsize >= size + SPOOL_RESERVE;
 }
 
+/* Submission is for those we know, whether or not there is a way to log in. */
+static bool
+needs_login(const struct listener *l)
+{
+	return l->auth == AUTH_REQUIRED || l->mode == MODE_SUBMISSION || l->mode == MODE_SMTPS;
+}
+
 static void
 request_mail(struct front *f, const struct request *q)
 {
@@ -236,6 +405,17 @@ request_mail(struct front *f, const struct request *q)
 	struct work *w;
 
 	work_forget(c);
+	if (needs_login(f->listener) && !c->logged_in && !c->trusted) {
+		verdict_set(&v, 530, "5.7.0", "Authentication required");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	if (c->logged_in && real_time_us() / 1000000 > c->expires_time) {	/* case 8.29 */
+		log_info(q->session, "auth_expired", LF_STR("user", f->users[q->slot]));
+		verdict_set(&v, 530, "5.7.0", "Authentication has expired");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
 	if (!has_room(a, q->size)) {
 		log_error(q->session, "spool_full", LF_STR("spool_dir", a->config->spool_dir), LF_INT("size", q->size),
 		    LF_STR("help", "not enough space for messages in flight"));
@@ -251,16 +431,28 @@ request_mail(struct front *f, const struct request *q)
 	}
 	memcpy(w->address, c->address, sizeof(w->address));
 	memcpy(w->helo, q->helo, sizeof(w->helo));
+	if (c->logged_in)
+		memcpy(w->auth_user, f->users[q->slot], sizeof(w->auth_user));
+	memcpy(w->tls_name, q->tls_name, sizeof(w->tls_name));
+	w->relays = c->logged_in || c->trusted;
 	w->agent = a;
 	w->front = f;
 	w->slot = q->slot;
 	w->started_us = loop_clock_us();
 	w->tx = (struct tx){ .session = q->session, .config = a->config, .listener = f->listener, .client_address = w->address,
-	    .helo = w->helo, .auth_user = "", .tls_version = "", .tls_cipher = "", .esmtp = q->esmtp, .body = q->body,
-	    .utf8 = q->utf8, .fd = -1 };
+	    .helo = w->helo, .auth_user = w->auth_user, .tls_version = tls_version_name(q->tls_version),
+	    .tls_cipher = tls_suite_name(q->tls_suite), .tls_name = w->tls_name, .esmtp = q->esmtp, .body = q->body, .utf8 = q->utf8,
+	    .fd = -1 };
 	if (q->path[0] != '\0' && smtp_mailbox(text_span(q->path), q->utf8, &w->tx.sender) != SMTP_PATH_OK) {
 		work_free(w);
 		verdict_set(&v, 501, "5.1.7", "Syntax error in sender address");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	if (c->logged_in && q->path[0] != '\0' && !senders_allow(a->senders, w->auth_user, &w->tx.sender, a->loop.now_ms)) {
+		log_info(q->session, "sender_refused", LF_STR("user", w->auth_user), LF_STR("from", q->path));
+		work_free(w);
+		verdict_set(&v, 550, "5.7.1", "Not allowed to send as this address");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
@@ -339,6 +531,7 @@ request_rcpt(struct front *f, const struct request *q)
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
 	struct mailbox *m;
+	bool foreign;
 
 	if (w == NULL || w->busy || w->tx.fd != -1) {
 		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
@@ -353,7 +546,8 @@ request_rcpt(struct front *f, const struct request *q)
 	} else if (smtp_mailbox(text_span(q->path), w->tx.utf8, m) != SMTP_PATH_OK) {
 		verdict_set(&v, 501, "5.1.3", "Syntax error in recipient address");
 	}
-	if (v.code == 0 && !is_our_domain(a->config, m->domain)) {
+	foreign = !is_our_domain(a->config, m->domain);
+	if (v.code == 0 && foreign && (!w->relays || a->config->relay_command.n == 0)) {
 		char address[SMTP_ADDRESS_MAX + 1];
 
 		smtp_mailbox_print(m, address);
@@ -362,7 +556,9 @@ request_rcpt(struct front *f, const struct request *q)
 		verdict_set(&v, 550, "5.7.1", "Relay denied");
 	} else if (v.code == 0 && has_recipient(&w->tx, m)) {
 		verdict_set(&v, 250, "2.1.5", "Recipient ok");
-	} else if (v.code == 0 && w->tx.rcpts_n > 0 && a->config->per_recipient) {
+	} else if (v.code == 0 && w->tx.rcpts_n > 0 && foreign != w->tx.foreign) {	/* one reply is one outcome, of one delivery */
+		verdict_set(&v, 452, "4.5.3", "Recipients of our domains and of others one after the other");
+	} else if (v.code == 0 && w->tx.rcpts_n > 0 && (foreign ? a->config->relay_per_recipient : a->config->per_recipient)) {
 		verdict_set(&v, 452, "4.5.3", "One recipient at a time");
 	} else if (v.code == 0 && w->tx.rcpts_n >= a->config->max_recipients) {
 		verdict_set(&v, 452, "4.5.3", "Too many recipients");
@@ -371,6 +567,7 @@ request_rcpt(struct front *f, const struct request *q)
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
+	w->tx.foreign = foreign;
 	w->busy = true;
 	deliver_check(a->deliver, &w->tx, m, rcpt_done, w);
 }
@@ -430,6 +627,7 @@ request_message(struct front *f, const struct request *q)
 	struct agent *a = f->agent;
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
+	const char *why;
 
 	if (w == NULL || w->busy || w->tx.fd == -1) {
 		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
@@ -446,9 +644,12 @@ request_message(struct front *f, const struct request *q)
 	}
 	w->tx.size = MESSAGE_ROOM + q->size;
 	if (message_trace(&w->tx, (time_t)(real_time_us() / 1000000)) == -1 || message_seal(&w->tx) == -1) {
-		const char *why = strerror(errno);
-
+		why = strerror(errno);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
+		message_done(w, &v, why);
+		return;
+	}
+	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &v, &why)) {
 		message_done(w, &v, why);
 		return;
 	}
@@ -478,6 +679,7 @@ request_close(struct front *f, const struct request *q)
 	struct client *c = &f->clients[q->slot];
 
 	work_forget(c);
+	exchange_forget(c);
 	*c = (struct client){ 0 };
 }
 
@@ -492,6 +694,9 @@ take_request(struct front *f, const struct request *q)
 	switch (q->kind) {
 	case REQ_CONNECT:
 		request_connect(f, q);
+		break;
+	case REQ_AUTH:
+		request_auth(f, q);
 		break;
 	case REQ_MAIL:
 		request_mail(f, q);
@@ -521,13 +726,26 @@ take_request(struct front *f, const struct request *q)
 /* ---- fronts ---- */
 
 static void
+front_unmap(const struct front *f)
+{
+	size_t max = f->agent->config->max_connections;
+
+	if (f->clients != NULL)
+		(void)munmap(f->clients, max * sizeof(*f->clients));
+	if (f->users != NULL)
+		(void)munmap(f->users, max * sizeof(*f->users));
+}
+
+static void
 front_gone(struct front *f)
 {
 	struct agent *a = f->agent;
 
-	for (size_t i = 0; i < a->config->max_connections; i++)
+	for (size_t i = 0; i < a->config->max_connections; i++) {
 		work_forget(&f->clients[i]);
-	(void)munmap(f->clients, a->config->max_connections * sizeof(*f->clients));
+		exchange_forget(&f->clients[i]);
+	}
+	front_unmap(f);
 	loop_remove(&f->slot);
 	close(f->fd);
 	buf_clear(&f->queue);
@@ -545,6 +763,7 @@ front_ready(void *arg, short revents)
 		answer_flush(f);
 	for (;;) {
 		struct request q;
+		struct login login;
 		int fd;
 		long n = ipc_recv(f->fd, datagram, sizeof(datagram), &fd);
 
@@ -555,7 +774,7 @@ front_ready(void *arg, short revents)
 			n = -1;
 			errno = EBADMSG;
 		}
-		if (n <= 0 || ipc_unpack_request(&q, datagram, (size_t)n) == -1 || take_request(f, &q) == -1 || f->queue.failed) {
+		if (n <= 0 || ipc_unpack_request(&q, &login, datagram, (size_t)n) == -1 || take_request(f, &q) == -1 || f->queue.failed) {
 			if (n != 0)
 				log_error(0, "front_request", LF_STR("listener", f->listener->name), LF_ERRNO(n == -1 ? errno : EBADMSG));
 			front_gone(f);
@@ -569,20 +788,17 @@ front_add(struct agent *a, uint32_t listener, int fd)
 {
 	size_t max = a->config->max_connections;
 	struct front *f = NULL;
-	void *clients;
 
 	for (size_t i = 0; i < FRONTS_MAX && f == NULL; i++)
 		if (a->fronts[i].agent == NULL)
 			f = &a->fronts[i];
 	if (f == NULL || listener >= a->config->listeners_n)
 		return -1;
-	clients = mmap(NULL, max * sizeof(*f->clients), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (clients == MAP_FAILED)
-		return -1;
-	*f = (struct front){ .agent = a, .fd = fd, .listener = &a->config->listeners[listener], .clients = clients };
-	buf_init(&f->queue, max * 512);
-	if (loop_add(&a->loop, &f->slot, fd, POLLIN, front_ready, f) == -1) {
-		(void)munmap(clients, max * sizeof(*f->clients));
+	*f = (struct front){ .agent = a, .fd = fd, .listener = &a->config->listeners[listener],
+	    .clients = pool_reserve(max * sizeof(*f->clients)), .users = pool_reserve(max * sizeof(*f->users)) };
+	buf_init(&f->queue, max * 1024);
+	if (f->clients == NULL || f->users == NULL || loop_add(&a->loop, &f->slot, fd, POLLIN, front_ready, f) == -1) {
+		front_unmap(f);
 		*f = (struct front){ .fd = -1 };
 		return -1;
 	}
@@ -619,31 +835,63 @@ control_ready(void *arg, short revents)
 	}
 }
 
+/* What checks credentials and senders; the order of making is that of their uses. */
+static int
+agent_init(struct agent *a)
+{
+	const struct config *c = a->config;
+	size_t children = c->max_deliveries + DELIVER_CHECKS_MAX + c->max_auths;
+
+	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS + children) == -1 ||
+	    loop_add(&a->loop, &a->control, a->args.control_fd, POLLIN, control_ready, a) == -1)
+		return -1;
+	a->children = children_new(&a->loop, children);
+	if (a->children == NULL || (a->deliver = deliver_new(&a->loop, c, a->children)) == NULL)
+		return -1;
+	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
+	if (c->issuers_n > 0 && ((a->http = http_new(&a->loop, FETCHES_MAX)) == NULL ||
+	    (a->oauth = oauth_new(&a->loop, a->http, c)) == NULL))
+		return -1;
+	a->auth = auth_new(&a->loop, c, a->children, a->oauth);
+	a->senders = senders_new(c);
+	return a->auth == NULL || a->senders == NULL ? -1 : 0;
+}
+
+static void
+agent_clear(struct agent *a)
+{
+	children_end(a->children);
+	oauth_free(a->oauth);
+	auth_free(a->auth);
+	http_free(a->http);
+	senders_free(a->senders);
+	deliver_free(a->deliver);
+	children_free(a->children);
+	loop_clear(&a->loop);
+}
+
+/* Whether something is at work that a client has yet to hear of. */
+static bool
+is_busy(const struct agent *a)
+{
+	return a->fronts_n > 0 || deliver_pending(a->deliver) > 0;
+}
+
 int
 agent_run(const struct agent_args *args)
 {
 	static struct agent agent;	/* large, and one a process */
 	struct agent *a = &agent;
-	const struct config *c = args->config;
 
 	a->args = *args;
-	a->config = c;
+	a->config = args->config;
 	(void)sandbox_max_fds();
-	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS) == -1 ||
-	    loop_add(&a->loop, &a->control, args->control_fd, POLLIN, control_ready, a) == -1)
+	if (agent_init(a) == -1)
 		fatal("agent", "cannot start: %s", strerror(errno));
-	a->children = children_new(&a->loop, c->max_deliveries + DELIVER_CHECKS_MAX);
-	a->deliver = a->children == NULL ? NULL : deliver_new(&a->loop, c, a->children);
-	if (a->deliver == NULL)
-		fatal("agent", "cannot prepare deliveries: %s", strerror(errno));
-	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
 	/* its own end comes when no front is left that could ask, and what they asked for is done */
-	while (!a->loop.stop && !(a->draining && a->fronts_n == 0 && deliver_pending(a->deliver) == 0))
+	while (!a->loop.stop && (!a->draining || is_busy(a)))
 		if (loop_turn(&a->loop, a->draining ? 1000 : -1) == -1)
 			fatal("agent", "poll: %s", strerror(errno));
-	children_end(a->children);
-	deliver_free(a->deliver);
-	children_free(a->children);
-	loop_clear(&a->loop);
+	agent_clear(a);
 	return 0;
 }

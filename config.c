@@ -100,7 +100,7 @@ static const struct key keys[] = {
 	K(listener, LISTENER, "auth", enum, auth, enum listener_auth, "", 0, 0, auths, "#required",
 	    "Whether clients log in. Empty: by mode, smtp off, alt optional, submission and smtps required."),
 	K(listener, LISTENER, "require_tls", bool, require_tls, bool, "yes", 0, 0, NULL, NULL,
-	    "Whether clients log in, and on submission send, over TLS only. Those on this machine may without."),
+	    "Whether mode submission takes mail over TLS only. Clients on this machine may without."),
 	K(listener, LISTENER, "trusted_networks", networks, trusted_networks, struct networks, "", 0, 0, NULL, "#10.0.0.0/8, fd00::/8",
 	    "Clients from here may send to any domain without logging in."),
 

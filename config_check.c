@@ -369,9 +369,6 @@ check_login(struct loader *l, size_t i)
 	else if (is_written && li->auth != AUTH_OFF && li->require_tls && !is_local && !submits && !has_certificate(c))
 		key_warning(l, auth, i, "'%s' without a certificate lets in only users on this machine; set [" TLS "] cert_file and key_file",
 		    auth->choices[li->auth]);
-	if (!li->require_tls && li->auth != AUTH_OFF && !is_local)
-		key_error(l, key_find(LISTENER, "require_tls"), i, "'no' would let passwords cross the network in clear, for '%s' is not "
-		    "loopback; write yes, or listen on 127.0.0.1", li->address);
 	if (li->auth == AUTH_REQUIRED && li->mode == MODE_SMTP && c->domains.n > 0 && has_users(c))
 		key_warning(l, auth, i, "'required' keeps other servers out, for they do not log in; write optional, or another mode");
 	if (li->auth == AUTH_OFF && submits && li->trusted_networks.n == 0)

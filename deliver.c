@@ -23,7 +23,8 @@
 /* A delivery or a check that a command does. */
 struct op {
 	struct op	*next;
-	struct pool	*pool;
+	struct lane	*lane;
+	const struct words *command;	/* the configuration's */
 	const struct tx	*tx;		/* borrowed until done, as rcpts */
 	const struct mailbox *rcpts;
 	size_t		 rcpts_n;
@@ -35,13 +36,12 @@ struct op {
 };
 
 /* Commands of one kind: so many at once, and a queue. */
-struct pool {
+struct lane {
 	struct deliver	*d;
 	struct op	*head, *last;
 	size_t		 running, waiting, max;
 	struct loop_slot slot;		/* until_at of the first that waits */
 	int64_t		 timeout_ms;
-	const struct words *command;
 };
 
 struct deliver {
@@ -50,7 +50,7 @@ struct deliver {
 	struct children	*children;	/* borrowed until deliver_free() */
 	struct child_user user;		/* of commands */
 	struct maildir	*maildir;	/* NULL: the agent is command */
-	struct pool	 deliveries, checks;
+	struct lane	 deliveries, checks;
 	struct recipients *recipients;	/* NULL: no recipients_file */
 };
 
@@ -315,6 +315,7 @@ add_environment(struct vector *v, const struct op *op)
 	add_variable(v, "AUTH_USER", tx->auth_user);
 	add_variable(v, "TLS_VERSION", tx->tls_version);
 	add_variable(v, "TLS_CIPHER", tx->tls_cipher);
+	add_variable(v, "TLS_SERVER_NAME", tx->tls_name);
 	add_variable(v, "MESSAGE_ID", tx->id);
 	add_variable(v, "LISTENER", tx->listener->name);
 	add_variable(v, "BODY", tx->body == SMTP_BODY_8BITMIME ? "8BITMIME" : "7BIT");
@@ -356,13 +357,14 @@ is_option(const struct words *template, const struct mailbox *m)
 
 /* A recipient that no command can be told of; a space in it would be two recipients in RECIPIENTS. */
 static bool
-is_refused_recipient(const struct deliver *d, const struct mailbox *m)
+is_refused_recipient(const struct deliver *d, const struct tx *tx, const struct mailbox *m)
 {
 	const struct config *c = d->config;
+	const struct words *command = tx->foreign ? &c->relay_command : &c->command;
 
-	if (is_option(&c->command, m) || is_option(&c->recipient_command, m))
+	if (is_option(command, m) || (!tx->foreign && is_option(&c->recipient_command, m)))
 		return true;
-	if (c->command.n == 0 && c->recipient_command.n == 0)
+	if (command->n == 0 && c->recipient_command.n == 0)
 		return false;
 	return is_unsafe(m->local) || is_unsafe(m->domain) || text_find(text_span(m->local), ' ') != SIZE_MAX;
 }
@@ -371,7 +373,7 @@ is_refused_recipient(const struct deliver *d, const struct mailbox *m)
 static bool
 is_refused(const struct words *template, const struct tx *tx, struct verdict *v, const char **why)
 {
-	const char *const others[] = { tx->client_address, tx->helo, tx->auth_user, tx->tls_version, tx->tls_cipher };
+	const char *const others[] = { tx->client_address, tx->helo, tx->auth_user, tx->tls_version, tx->tls_cipher, tx->tls_name };
 
 	if (is_unsafe(tx->sender.local) || is_unsafe(tx->sender.domain) ||
 	    (tx->sender.local[0] == '-' && uses(template, X_SENDER))) {
@@ -411,7 +413,7 @@ open_message(const struct tx *tx)
 	return fd;
 }
 
-static void	pool_next(struct pool *p);
+static void	lane_next(struct lane *l);
 
 /* What the reply does not tell, the log does. */
 static void
@@ -420,35 +422,35 @@ log_result(const struct op *op, const struct child_result *r, const struct verdi
 	const char *id = op->tx->id;
 
 	if (strcmp(v->esc, "4.3.5") == 0)
-		log_error(op->tx->session, "command_failed", LF_STR("id", id), LF_STR("command", op->pool->command->v[0]),
+		log_error(op->tx->session, "command_failed", LF_STR("id", id), LF_STR("command", op->command->v[0]),
 		    LF_STR("detail", detail));
 	if (r->output.len > 0)
-		log_info(op->tx->session, "command_output", LF_STR("id", id), LF_STR("command", op->pool->command->v[0]),
+		log_info(op->tx->session, "command_output", LF_STR("id", id), LF_STR("command", op->command->v[0]),
 		    LF_STR("detail", detail), LF_SPAN("output", r->output));
 	if (v->code == 250 && op->fd != -1 && lseek(op->fd, 0, SEEK_CUR) < (off_t)op->tx->size)
-		log_warn(op->tx->session, "stdin_unread", LF_STR("id", id), LF_STR("command", op->pool->command->v[0]));
+		log_warn(op->tx->session, "stdin_unread", LF_STR("id", id), LF_STR("command", op->command->v[0]));
 }
 
 static void
 command_done(void *arg, const struct child_result *r)
 {
 	struct op *op = arg;
-	struct pool *p = op->pool;
+	struct lane *l = op->lane;
 	struct verdict v = { 0 };
 	char detail[128];
 
 	judge(op, r, &v, detail, sizeof(detail));
 	log_result(op, r, &v, detail);
-	p->running--;
+	l->running--;
 	op_done(op, &v, detail);
-	pool_next(p);
+	lane_next(l);
 }
 
 /* 0, or -1 with errno and nothing started. */
 static int
 command_start(struct op *op)
 {
-	struct deliver *d = op->pool->d;
+	struct deliver *d = op->lane->d;
 	struct vector words, env;
 	char **argv = NULL, **envp = NULL;
 	struct child *child = NULL;
@@ -456,12 +458,12 @@ command_start(struct op *op)
 
 	vector_init(&words);
 	vector_init(&env);
-	add_words(&words, op->pool->command, op);
+	add_words(&words, op->command, op);
 	add_environment(&env, op);
 	argv = vector_strings(&words);
 	envp = argv == NULL ? NULL : vector_strings(&env);
 	if (envp != NULL && (op->check || (op->fd = open_message(op->tx)) != -1))
-		child = child_start(d->children, argv, envp, op->fd, -1, &d->user, op->pool->timeout_ms, command_done, op);
+		child = child_start(d->children, argv, envp, op->fd, -1, &d->user, op->lane->timeout_ms, command_done, op);
 	if (child == NULL)
 		error = errno;
 	free(argv);
@@ -479,54 +481,54 @@ op_start(struct op *op)
 	char detail[128];
 
 	if (command_start(op) == 0) {
-		op->pool->running++;
+		op->lane->running++;
 		return;
 	}
 	/* out of something, or more arguments than the kernel takes */
 	(void)snprintf(detail, sizeof(detail), "not started: %s", strerror(errno));
-	log_error(op->tx->session, "command_failed", LF_STR("id", op->tx->id), LF_STR("command", op->pool->command->v[0]),
+	log_error(op->tx->session, "command_failed", LF_STR("id", op->tx->id), LF_STR("command", op->command->v[0]),
 	    LF_STR("detail", detail));
 	verdict_set(&v, 451, "4.3.0", "%s", temporary(op));
 	op_done(op, &v, detail);
 }
 
 static struct op *
-pool_take(struct pool *p)
+lane_take(struct lane *l)
 {
-	struct op *op = p->head;
+	struct op *op = l->head;
 
-	p->head = op->next;
-	p->waiting--;
-	loop_deadline(&p->slot, p->head == NULL ? LOOP_NEVER : p->head->until_at);
+	l->head = op->next;
+	l->waiting--;
+	loop_deadline(&l->slot, l->head == NULL ? LOOP_NEVER : l->head->until_at);
 	return op;
 }
 
 static void
-pool_next(struct pool *p)
+lane_next(struct lane *l)
 {
-	while (p->head != NULL && p->running < p->max)
-		op_start(pool_take(p));
+	while (l->head != NULL && l->running < l->max)
+		op_start(lane_take(l));
 }
 
 /* The first in the queue has waited long enough (case 12.12). */
 static void
-pool_ready(void *arg, short revents)
+lane_ready(void *arg, short revents)
 {
-	struct pool *p = arg;
+	struct lane *l = arg;
 
 	(void)revents;
-	while (p->head != NULL && p->head->until_at <= p->d->loop->now_ms) {
-		struct op *op = pool_take(p);
+	while (l->head != NULL && l->head->until_at <= l->d->loop->now_ms) {
+		struct op *op = lane_take(l);
 		struct verdict v = { 0 };
 
 		verdict_set(&v, 451, op->check ? "4.3.0" : "4.3.2", "%s", op->check ? temporary(op) : "Too busy, try again later");
 		op_done(op, &v, "waited too long");
 	}
-	loop_deadline(&p->slot, p->head == NULL ? LOOP_NEVER : p->head->until_at);
+	loop_deadline(&l->slot, l->head == NULL ? LOOP_NEVER : l->head->until_at);
 }
 
 static void
-pool_add(struct pool *p, const struct op *like)
+lane_add(struct lane *l, const struct op *like)
 {
 	struct op *op;
 
@@ -536,36 +538,36 @@ pool_add(struct pool *p, const struct op *like)
 		return;
 	}
 	*op = *like;
-	op->pool = p;
-	op->until_at = p->d->loop->now_ms + p->timeout_ms;
-	if (p->head == NULL)
-		p->head = op;
+	op->lane = l;
+	op->until_at = l->d->loop->now_ms + l->timeout_ms;
+	if (l->head == NULL)
+		l->head = op;
 	else
-		p->last->next = op;
-	p->last = op;
-	p->waiting++;
-	loop_deadline(&p->slot, p->head->until_at);
-	pool_next(p);
+		l->last->next = op;
+	l->last = op;
+	l->waiting++;
+	loop_deadline(&l->slot, l->head->until_at);
+	lane_next(l);
 }
 
 static int
-pool_init(struct pool *p, struct deliver *d, const struct words *command, size_t max, int64_t timeout_ms)
+lane_init(struct lane *l, struct deliver *d, size_t max, int64_t timeout_ms)
 {
-	*p = (struct pool){ .d = d, .max = max, .timeout_ms = timeout_ms, .command = command };
-	return loop_add(d->loop, &p->slot, -1, 0, pool_ready, p);
+	*l = (struct lane){ .d = d, .max = max, .timeout_ms = timeout_ms };
+	return loop_add(d->loop, &l->slot, -1, 0, lane_ready, l);
 }
 
 static void
-pool_clear(struct pool *p)
+lane_clear(struct lane *l)
 {
-	while (p->head != NULL) {
-		struct op *op = pool_take(p);
+	while (l->head != NULL) {
+		struct op *op = lane_take(l);
 		struct verdict v = { 0 };
 
 		verdict_set(&v, 451, "4.3.0", "%s", temporary(op));
 		op_done(op, &v, "ended");
 	}
-	loop_remove(&p->slot);
+	loop_remove(&l->slot);
 }
 
 /* ---- the interface ---- */
@@ -623,10 +625,10 @@ deliver_new(struct loop *l, const struct config *config, struct children *childr
 	d->children = children;
 	if (find_users(config, &d->user, &writer) == -1)
 		goto fail;
-	if (pool_init(&d->deliveries, d, &config->command, config->max_deliveries, config->delivery_ms) == -1 ||
-	    pool_init(&d->checks, d, &config->recipient_command, DELIVER_CHECKS_MAX, check_ms) == -1)
+	if (lane_init(&d->deliveries, d, config->max_deliveries, config->delivery_ms) == -1 ||
+	    lane_init(&d->checks, d, DELIVER_CHECKS_MAX, check_ms) == -1)
 		goto fail;
-	if (config->command.n == 0 && (d->maildir = maildir_new(l, config, &writer)) == NULL)
+	if (config->maildir[0] != '\0' && (d->maildir = maildir_new(l, config, &writer)) == NULL)
 		goto fail;
 	if (config->recipients_file[0] != '\0' && (d->recipients = recipients_new(config->recipients_file, l->now_ms)) == NULL)
 		goto fail;
@@ -645,8 +647,8 @@ deliver_free(struct deliver *d)
 		return;
 	maildir_free(d->maildir);
 	d->maildir = NULL;
-	pool_clear(&d->deliveries);
-	pool_clear(&d->checks);
+	lane_clear(&d->deliveries);
+	lane_clear(&d->checks);
 	recipients_free(d->recipients);
 	free(d);
 }
@@ -659,8 +661,12 @@ deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt
 	struct check *check;
 	const char *why;
 
-	if (is_refused_recipient(d, rcpt)) {
+	if (is_refused_recipient(d, tx, rcpt)) {
 		answer_now(done, arg, 550, "5.1.1", "No such recipient", "cannot be handed to a command");
+		return;
+	}
+	if (tx->foreign) {
+		answer_now(done, arg, 250, "2.1.5", "Recipient ok", "");
 		return;
 	}
 	switch (d->recipients == NULL ? RECIPIENTS_KNOWN : recipients_find(d->recipients, rcpt, d->loop->now_ms)) {
@@ -690,30 +696,32 @@ deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt
 		return;
 	}
 	*check = (struct check){ .d = d, .rcpt = rcpt, .done = done, .arg = arg };
-	pool_add(&d->checks, &(struct op){ .tx = tx, .rcpts = rcpt, .rcpts_n = 1, .check = true, .fd = -1, .done = check_folder,
-	    .arg = check });
+	lane_add(&d->checks, &(struct op){ .command = &c->recipient_command, .tx = tx, .rcpts = rcpt, .rcpts_n = 1, .check = true, .fd = -1,
+	    .done = check_folder, .arg = check });
 }
 
 void
 deliver_start(struct deliver *d, const struct tx *tx, deliver_done *done, void *arg)
 {
+	const struct words *command = tx->foreign ? &d->config->relay_command : &d->config->command;
 	struct verdict v = { 0 };
 	const char *why;
 
-	if (d->maildir != NULL) {
+	if (!tx->foreign && d->maildir != NULL) {
 		maildir_deliver(d->maildir, tx, done, arg);
 		return;
 	}
 	for (size_t i = 0; i < tx->rcpts_n; i++)	/* deliver_check() has said so already */
-		if (is_refused_recipient(d, &tx->rcpts[i])) {
+		if (is_refused_recipient(d, tx, &tx->rcpts[i])) {
 			answer_now(done, arg, 550, "5.1.1", "No such recipient", "cannot be handed to a command");
 			return;
 		}
-	if (is_refused(&d->config->command, tx, &v, &why)) {
+	if (is_refused(command, tx, &v, &why)) {
 		done(arg, &v, why);
 		return;
 	}
-	pool_add(&d->deliveries, &(struct op){ .tx = tx, .rcpts = tx->rcpts, .rcpts_n = tx->rcpts_n, .fd = -1, .done = done, .arg = arg });
+	lane_add(&d->deliveries, &(struct op){ .command = command, .tx = tx, .rcpts = tx->rcpts, .rcpts_n = tx->rcpts_n, .fd = -1,
+	    .done = done, .arg = arg });
 }
 
 size_t
@@ -724,7 +732,9 @@ deliver_pending(const struct deliver *d)
 }
 
 const char *
-deliver_agent_name(const struct deliver *d)
+deliver_agent_name(const struct deliver *d, const struct tx *tx)
 {
+	if (tx->foreign)
+		return "relay";
 	return d->maildir == NULL ? "command" : "maildir";
 }

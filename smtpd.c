@@ -19,11 +19,11 @@
 
 #include "agent.h"
 #include "auth.h"
-#include "config.h"
 #include "front.h"
 #include "ipc.h"
 #include "limits.h"
 #include "loop.h"
+#include "tls.h"
 
 #ifndef VERSION
 #define VERSION "0.1"
@@ -41,6 +41,8 @@
 #define STABLE_MS 10000			/* a process that lived so long starts with the smallest delay again */
 #define RELOAD_AGAIN_MS 500		/* a reload that cannot start yet tries again */
 #define STOP_GRACE_MS 5000		/* beyond the configured patience of a shutdown */
+#define CERTS_LOOK_MS 2000		/* how often certificate files are looked at */
+#define TLS_SESSIONS 4096		/* kept of each listener, to be resumed */
 
 struct listen {
 	char	*address;	/* owned; NULL: the place is free */
@@ -60,6 +62,8 @@ struct process {
 
 struct generation {
 	struct config	*config;	/* owned; NULL: the place is free */
+	struct tls_certs *certs;	/* owned */
+	struct tls_cache *caches[CONFIG_LISTENERS_MAX];	/* owned; NULL: none */
 	unsigned	 number;
 	bool		 draining;
 };
@@ -69,9 +73,10 @@ static struct master {
 	const char	*flags[FLAGS_MAX];
 	size_t		 flags_n;
 	struct loop	 loop;
-	struct loop_slot signals, reload, stop;
+	struct loop_slot signals, reload, stop, certs;
 	int		 signal_fd;
 	struct limits	*limits;
+	struct auth_key	 key;		/* of tickets; fronts do not have it */
 	struct listen	 listens[CONFIG_LISTENERS_MAX];
 	struct generation generations[GENERATIONS_MAX];
 	struct generation *current;
@@ -307,14 +312,17 @@ leave_master(int keep_control, int keep_listen)
 static int
 child_main(const struct process *p, int control_fd)
 {
-	const struct config *c = p->generation->config;
+	struct generation *g = p->generation;
+	const struct config *c = g->config;
+	unsigned mechanisms = c->listeners[p->listener].auth == AUTH_OFF ? 0 : auth_mechanisms(c);
 	int listen_fd = -1;
 
 	if (p->is_agent) {
-		struct agent_args args = { .config = c, .limits = master.limits, .control_fd = control_fd };
+		struct agent_args args = { .config = c, .limits = master.limits, .key = &master.key, .control_fd = control_fd };
 
 		log_init(c->log_level, c->log_format, "agent");
 		leave_master(control_fd, -1);
+		tls_certs_free(g->certs);	/* keys that it does not need */
 		return agent_run(&args);
 	}
 	log_init(c->log_level, c->log_format, "front");
@@ -323,8 +331,10 @@ child_main(const struct process *p, int control_fd)
 			listen_fd = master.listens[i].fd;
 	leave_master(control_fd, listen_fd);
 	limits_auth_drop(master.limits);
+	explicit_bzero(&master.key, sizeof(master.key));
 	return front_run(&(struct front_args){ .config = c, .listener = &c->listeners[p->listener], .limits = master.limits,
-	    .row = p->row, .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
+	    .certs = g->certs, .cache = g->caches[p->listener], .mechanisms = mechanisms, .row = p->row,
+	    .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
 }
 
 static void
@@ -338,6 +348,16 @@ process_free(struct process *p)
 	*p = (struct process){ 0 };
 }
 
+static void
+generation_free(struct generation *g)
+{
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+		tls_cache_free(g->caches[i]);
+	tls_certs_free(g->certs);
+	config_free(g->config);
+	*g = (struct generation){ 0 };
+}
+
 /* It will not be started again; its generation ends with the last of them. */
 static void
 process_forget(struct process *p)
@@ -345,10 +365,8 @@ process_forget(struct process *p)
 	struct generation *g = p->generation;
 
 	process_free(p);
-	if (generation_processes(g, true) == 0) {
-		config_free(g->config);
-		*g = (struct generation){ 0 };
-	}
+	if (generation_processes(g, true) == 0)
+		generation_free(g);
 }
 
 /* Try again later, and later still when that does not help. */
@@ -433,8 +451,22 @@ process_new(struct generation *g, bool is_agent, uint32_t listener)
 
 /* ---- generations ---- */
 
+/* What each certificate is, and whether it will end soon. */
+static void
+log_certs(const struct tls_certs *certs)
+{
+	for (size_t i = 0; i < tls_certs_n(certs); i++) {
+		struct tls_cert_info info;
+
+		tls_certs_info(certs, i, &info);
+		log_info(0, "certificate", LF_STR("name", info.name), LF_STR("file", info.self_signed ? "self-signed" : info.file),
+		    LF_STR("sha256", info.sha256), LF_INT("not_after_time", info.not_after_time));
+	}
+}
+
+/* config and certs are the generation's from now on. NULL: there are too many, and they are still the caller's. */
 static struct generation *
-generation_start(struct config *c)
+generation_start(struct config *c, struct tls_certs *certs)
 {
 	struct generation *g = NULL;
 
@@ -443,8 +475,12 @@ generation_start(struct config *c)
 			g = &master.generations[i];
 	if (g == NULL)
 		return NULL;
-	*g = (struct generation){ .config = c, .number = ++master.generation_serial };
+	*g = (struct generation){ .config = c, .certs = certs, .number = ++master.generation_serial };
 	log_init(c->log_level, c->log_format, "master");
+	log_certs(certs);
+	/* a listener's own, so that no session crosses into another's policy (case 6.12); without it, handshakes are only slower */
+	for (size_t i = 0; i < c->listeners_n && tls_certs_n(certs) > 0; i++)
+		g->caches[i] = tls_cache_new(TLS_SESSIONS);
 	if (process_new(g, true, 0) == NULL)
 		log_error(0, "too_many_processes");
 	for (size_t i = 0; i < c->listeners_n; i++)
@@ -475,19 +511,12 @@ generation_drain(struct generation *g)
 
 /* ---- reload ---- */
 
-static struct config *
-load(void)
+/* Each line of errors where it is looked for: on the terminal before the start, in the log afterwards. */
+static void
+report(const struct buf *errors)
 {
-	struct buf errors;
-	const char *file = master.config_file;
-	struct span all, line;
-	struct config *c;
+	struct span all = buf_span(errors), line;
 
-	buf_init(&errors, ERRORS_MAX);
-	if (file == NULL && access(CONFIG_FILE, F_OK) == 0)
-		file = CONFIG_FILE;
-	c = config_load(file, environ, master.flags, master.flags_n, &errors);
-	all = buf_span(&errors);
 	while (text_token(&all, "\n", &line)) {
 		if (line.len == 0)
 			continue;
@@ -496,6 +525,26 @@ load(void)
 		else
 			log_fields(text_starts_nocase(line, "warning:") ? LOG_WARN : LOG_ERROR, 0, "config", LF_SPAN("text", line));
 	}
+}
+
+/* The configuration with its certificates; NULL: the errors are reported. */
+static struct config *
+load(struct tls_certs **certs)
+{
+	struct buf errors;
+	const char *file = master.config_file;
+	struct config *c;
+
+	buf_init(&errors, ERRORS_MAX);
+	if (file == NULL && access(CONFIG_FILE, F_OK) == 0)
+		file = CONFIG_FILE;
+	c = config_load(file, environ, master.flags, master.flags_n, &errors);
+	*certs = c == NULL ? NULL : tls_certs_load(c, &errors);
+	if (c != NULL && *certs == NULL) {
+		config_free(c);
+		c = NULL;
+	}
+	report(&errors);
 	buf_clear(&errors);
 	return c;
 }
@@ -510,7 +559,8 @@ static void
 reload(void)
 {
 	struct listen table[CONFIG_LISTENERS_MAX] = { { 0 } };
-	struct generation *old = master.current, *new;
+	struct generation *old = master.current;
+	struct tls_certs *certs;
 	struct config *c;
 	size_t alive = 0;
 
@@ -520,17 +570,31 @@ reload(void)
 		reload_later();
 		return;
 	}
-	c = load();
+	c = load(&certs);
 	if (c == NULL || listens_open(c, table) == -1) {
 		log_error(0, "reload", LF_STR("result", "failure"), LF_STR("help", "the old configuration stays"));
+		tls_certs_free(certs);
 		config_free(c);
+		tls_certs_seen(old->certs);
 		return;
 	}
 	listens_replace(c, table);
-	new = generation_start(c);
-	master.current = new;
+	master.current = generation_start(c, certs);
 	generation_drain(old);
-	log_info(0, "reload", LF_STR("result", "success"), LF_INT("generation", new->number));
+	log_info(0, "reload", LF_STR("result", "success"), LF_INT("generation", master.current->number));
+}
+
+/* A changed file is a reason to reload (an ACME client has renamed one, Kubernetes has swapped a link); a bad one is tried once. */
+static void
+certs_due(void *arg, short revents)
+{
+	(void)arg;
+	(void)revents;
+	loop_deadline(&master.certs, loop_clock_ms() + CERTS_LOOK_MS);
+	if (master.stopping || !tls_certs_changed(master.current->certs))
+		return;
+	log_info(0, "certificate_changed");
+	reload();
 }
 
 static void
@@ -688,25 +752,29 @@ all_gone(void)
 	return true;
 }
 
+/* config and certs are its from now on. */
 static int
-serve(struct config *c)
+serve(struct config *c, struct tls_certs *certs)
 {
 	struct listen table[CONFIG_LISTENERS_MAX] = { { 0 } };
 
 	log_init(c->log_level, c->log_format, "master");
 	signals_init();
 	master.limits = limits_new();
-	if (master.limits == NULL || loop_init(&master.loop, PROCESSES_MAX + 3) == -1 ||
+	if (master.limits == NULL || auth_key_make(&master.key) == -1 || loop_init(&master.loop, PROCESSES_MAX + 4) == -1 ||
 	    loop_add(&master.loop, &master.signals, master.signal_fd, POLLIN, signal_ready, NULL) == -1 ||
 	    loop_add(&master.loop, &master.reload, -1, 0, reload_due, NULL) == -1 ||
+	    loop_add(&master.loop, &master.certs, -1, 0, certs_due, NULL) == -1 ||
 	    loop_add(&master.loop, &master.stop, -1, 0, stop_due, NULL) == -1)
 		fatal("start", "%s", strerror(errno));
 	if (listens_open(c, table) == -1) {
+		tls_certs_free(certs);
 		config_free(c);
 		return 1;
 	}
 	listens_replace(c, table);
-	master.current = generation_start(c);
+	master.current = generation_start(c, certs);
+	loop_deadline(&master.certs, loop_clock_ms() + CERTS_LOOK_MS);
 	log_info(0, "started", LF_STR("version", VERSION), LF_STR("hostname", c->hostname));
 	while (!(master.stopping && all_gone()))
 		if (loop_turn(&master.loop, -1) == -1)
@@ -735,6 +803,7 @@ usage(FILE *f)
 int
 main(int argc, char **argv)
 {
+	struct tls_certs *certs;
 	struct config *c;
 	int opt, what = 0, ret = 0;
 
@@ -776,11 +845,12 @@ main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	c = load();
+	c = load(&certs);
 	if (c == NULL)
 		return 1;
 	if (what == 0)
-		return serve(c);
+		return serve(c, certs);
+	tls_certs_free(certs);
 	if (what == 'T')
 		ret = config_print(c, stdout) == 0 && fflush(stdout) == 0 ? 0 : 1;
 	config_free(c);
