@@ -12,7 +12,7 @@
 #define COMMAND_MAX 512		/* RFC 5321 4.5.3.1.4, CRLF included */
 #define COMMAND_MAX_PATH 2048	/* of MAIL and RCPT: long paths and parameters */
 #define SKIP_MAX 65536		/* of an over-long line, then the connection is closed (case 4.1) */
-#define PENALTY_MS 1000
+#define PENALTY_MS 1000u
 #define PENALTY_DOUBLINGS 3	/* of failed logins: 1, 2, 4, 8 seconds (case 7.9) */
 #define JUNK_MAX 100		/* commands that do nothing for a message (case 3.16) */
 #define REPLY_MAX 510		/* RFC 5321 4.5.3.1.5, without CRLF */
