@@ -9,7 +9,7 @@
 
 CFLAGS ?= -Os
 WARNINGS = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wconversion -Wvla
-SECTIONS = -ffunction-sections -fdata-sections
+SECTIONS = -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections
 LIBS = -lcurl -lbearssl -linih
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
