@@ -142,6 +142,11 @@ static const struct key keys[] = {
 	K(issuer, OAUTH, "leeway", time, leeway_ms, int64_t, "60s", 0, 10 * 60 * 1000, NULL, NULL,
 	    "How far its clock may be from ours."),
 
+	K_BOOL(METRICS, "enabled", metrics_enabled, "Whether Prometheus is served, and whoever asks whether we are alive and ready."),
+	K_STRING(METRICS, "address", address, metrics_address, "127.0.0.1:9100", NULL, "Where to listen for it, by HTTP."),
+	K_STRING(METRICS, "path", path, metrics_path, "/metrics", NULL,
+	    "Where the metrics are, beside /health, /healthz (alive) and /readyz (ready)."),
+
 	K_SIZE(LIMITS, "max_message_size", max_message_size, "25m", KIB, 2 * KIB * KIB * KIB,
 	    "The largest message taken, announced by SIZE (RFC 1870)."),
 	K_NUMBER(LIMITS, "max_recipients", max_recipients, "100", 1, 10000, "Recipients of one message."),
