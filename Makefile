@@ -22,7 +22,7 @@ MUSL_CC = $(DEPS)/bin/musl-gcc
 export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 
 OBJS = smtpd.o \
-	front.o agent.o \
+	front.o agent.o exporter.o \
 	stream.o session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
 	message.o policy.o header.o sender.o auth.o passwd.o jwt.o oauth.o http.o limits.o metrics.o \
 	content.o rspamd.o deliver.o writer.o recipients.o maildir.o \
