@@ -42,6 +42,8 @@ struct work {
 	bool		 busy;		/* deliver_check() or deliver_start() has it */
 	bool		 forgotten;	/* RESET or CLOSE came meanwhile */
 	bool		 unknown;	/* a recipient was unknown, and is told at the end of data */
+	bool		 delivering;	/* deliver_start() has been called */
+	unsigned	 listener_slot;	/* of metrics */
 	struct mailbox	 rcpt;		/* that is being checked */
 	int64_t		 started_us, delivery_us;
 	uint32_t	 data_ms;
@@ -75,6 +77,7 @@ struct front {
 	struct loop_slot slot;
 	int		 fd;		/* owned */
 	const struct listener *listener;
+	unsigned	 listener_slot;	/* of metrics */
 	struct client	*clients;	/* max_connections, mapped */
 	char		(*users)[SMTP_ADDRESS_MAX + 1];	/* as many, mapped: who has logged in; touched by those that do */
 	struct buf	 queue;		/* answers that its socket had no room for: length and datagram, one after the other */
@@ -197,7 +200,48 @@ work_forget(struct client *c)
 	}
 }
 
-/* One line that tells the whole story of a message. */
+/* A recipient's domain is told if it is ours. */
+static void
+count_rejected(const struct agent *a, unsigned listener_slot, const char *domain, enum metrics_reason why)
+{
+	struct metrics *m = a->args.metrics;
+
+	metrics_add(m, M_MESSAGES_REJECTED, listener_slot, metrics_find(m, ML_DOMAIN, text_span(domain)), why, 1);
+}
+
+/* Why a message was refused, by what its client was told, before a delivery was tried. */
+static const struct {
+	const char		*esc;
+	enum metrics_reason	 reason;
+} reasons[] = {
+	{ "5.3.4", MR_SIZE }, { "5.5.2", MR_NEWLINE }, { "5.6.0", MR_SYNTAX }, { "5.4.6", MR_POLICY }, { "5.7.1", MR_FROM },
+	{ "5.1.1", MR_UNKNOWN_RECIPIENT }, { "4.3.1", MR_STORAGE },
+};
+
+static void
+count_message(const struct work *w, const struct verdict *v)
+{
+	struct metrics *m = w->agent->args.metrics;
+	const char *domain = w->tx.rcpts_n == 0 ? "" : w->tx.rcpts[0].domain;
+	enum metrics_reason why = w->delivering ? MR_DELIVERY : MR_OTHER;
+	unsigned result = v->code / 100 == 2 ? MD_SUCCESS : v->code / 100 == 4 ? MD_TEMPFAIL : MD_REJECT;
+
+	if (w->delivering) {
+		metrics_add(m, M_DELIVERIES, metrics_find(m, ML_AGENT, text_span(deliver_agent_name(w->agent->deliver, &w->tx))), result, 0, 1);
+		metrics_observe(m, M_DELIVERY_DURATION, result, loop_clock_us() - w->delivery_us);
+	}
+	if (v->code / 100 == 2) {
+		metrics_add(m, M_MESSAGES_RECEIVED, w->listener_slot, metrics_find(m, ML_DOMAIN, text_span(domain)), 0, 1);
+		metrics_observe(m, M_MESSAGES_SIZE, 0, (int64_t)(w->tx.size - w->tx.header_at));
+		return;
+	}
+	for (size_t i = 0; i < COUNT(reasons) && !w->delivering; i++)
+		if (strcmp(reasons[i].esc, v->esc) == 0)
+			why = reasons[i].reason;
+	count_rejected(w->agent, w->listener_slot, domain, why);
+}
+
+/* Count a message, and write the line that tells its whole story. */
 static void
 log_message(const struct work *w, const struct verdict *v, const char *detail)
 {
@@ -206,6 +250,7 @@ log_message(const struct work *w, const struct verdict *v, const char *detail)
 	int64_t now = loop_clock_us();
 	struct buf b;
 
+	count_message(w, v);
 	smtp_mailbox_print(&tx->sender, from);
 	buf_fixed(&b, to, sizeof(to));
 	for (size_t i = 0; i < tx->rcpts_n && buf_len(&b) < LOG_VALUE_MAX; i++) {
@@ -267,6 +312,8 @@ static void
 auth_verdict(const struct exchange *x, const struct auth_result *r, struct verdict *v)
 {
 	static const char *const outcomes[] = { [AUTH_GOOD] = "good", [AUTH_BAD] = "bad", [AUTH_UNABLE] = "unable", [AUTH_OUT] = "out" };
+	static const enum metrics_auth results[] = { [AUTH_GOOD] = MA_SUCCESS, [AUTH_BAD] = MA_FAILURE, [AUTH_UNABLE] = MA_ERROR,
+	    [AUTH_OUT] = MA_FAILURE };
 
 	switch (r->outcome) {
 	case AUTH_GOOD:
@@ -282,6 +329,10 @@ auth_verdict(const struct exchange *x, const struct auth_result *r, struct verdi
 		verdict_set(v, 421, "4.7.0", "Too many failed authentication attempts, try again later");
 		break;
 	}
+	metrics_add(x->agent->args.metrics, M_AUTH_ATTEMPTS,
+	    metrics_find(x->agent->args.metrics, ML_MECHANISM, text_span(sasl_name(x->mechanism))), results[r->outcome], 0, 1);
+	if (r->outcome == AUTH_OUT)
+		metrics_add(x->agent->args.metrics, M_LIMIT_HITS, MH_AUTH_FAILURES_PER_IP, 0, 0, 1);
 	log_fields(r->outcome == AUTH_UNABLE ? LOG_ERROR : LOG_INFO, x->session, "auth", LF_STR("client", x->address),
 	    LF_STR("mechanism", sasl_name(x->mechanism)), LF_STR("user", r->user), LF_STR("result", outcomes[r->outcome]),
 	    LF_STR("reason", r->reason), LF_STR("kid", r->kid), LF_STR("token", r->token),
@@ -406,12 +457,14 @@ request_mail(struct front *f, const struct request *q)
 
 	work_forget(c);
 	if (needs_login(f->listener) && !c->logged_in && !c->trusted) {
+		count_rejected(a, f->listener_slot, "", MR_AUTH);
 		verdict_set(&v, 530, "5.7.0", "Authentication required");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
 	if (c->logged_in && real_time_us() / 1000000 > c->expires_time) {	/* case 8.29 */
 		log_info(q->session, "auth_expired", LF_STR("user", f->users[q->slot]));
+		count_rejected(a, f->listener_slot, "", MR_AUTH);
 		verdict_set(&v, 530, "5.7.0", "Authentication has expired");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
@@ -419,6 +472,7 @@ request_mail(struct front *f, const struct request *q)
 	if (!has_room(a, q->size)) {
 		log_error(q->session, "spool_full", LF_STR("spool_dir", a->config->spool_dir), LF_INT("size", q->size),
 		    LF_STR("help", "not enough space for messages in flight"));
+		count_rejected(a, f->listener_slot, "", MR_STORAGE);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
@@ -438,6 +492,7 @@ request_mail(struct front *f, const struct request *q)
 	w->agent = a;
 	w->front = f;
 	w->slot = q->slot;
+	w->listener_slot = f->listener_slot;
 	w->started_us = loop_clock_us();
 	w->tx = (struct tx){ .session = q->session, .config = a->config, .listener = f->listener, .client_address = w->address,
 	    .helo = w->helo, .auth_user = w->auth_user, .tls_version = tls_version_name(q->tls_version),
@@ -445,6 +500,7 @@ request_mail(struct front *f, const struct request *q)
 	    .fd = -1 };
 	if (q->path[0] != '\0' && smtp_mailbox(text_span(q->path), q->utf8, &w->tx.sender) != SMTP_PATH_OK) {
 		work_free(w);
+		count_rejected(a, f->listener_slot, "", MR_SYNTAX);
 		verdict_set(&v, 501, "5.1.7", "Syntax error in sender address");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
@@ -452,6 +508,7 @@ request_mail(struct front *f, const struct request *q)
 	if (c->logged_in && q->path[0] != '\0' && !senders_allow(a->senders, w->auth_user, &w->tx.sender, a->loop.now_ms)) {
 		log_info(q->session, "sender_refused", LF_STR("user", w->auth_user), LF_STR("from", q->path));
 		work_free(w);
+		count_rejected(a, f->listener_slot, "", MR_FROM);
 		verdict_set(&v, 550, "5.7.1", "Not allowed to send as this address");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
@@ -520,6 +577,7 @@ rcpt_done(void *arg, const struct verdict *known, const char *detail)
 		smtp_mailbox_print(&w->rcpt, address);
 		log_info(w->tx.session, "rcpt_refused", LF_STR("id", w->tx.id), LF_STR("rcpt", address), LF_INT("code", v.code),
 		    LF_STR("text", v.text), LF_STR("detail", detail));
+		count_rejected(w->agent, w->listener_slot, w->rcpt.domain, v.code / 100 == 5 ? MR_UNKNOWN_RECIPIENT : MR_DELIVERY);
 	}
 	answer(w->front, w->slot, w->tx.session, &v, -1);
 }
@@ -553,6 +611,7 @@ request_rcpt(struct front *f, const struct request *q)
 		smtp_mailbox_print(m, address);
 		log_info(q->session, "rcpt_refused", LF_STR("id", w->tx.id), LF_STR("rcpt", address), LF_INT("code", 550),
 		    LF_STR("text", "Relay denied"));
+		count_rejected(a, f->listener_slot, m->domain, MR_RELAY_DENIED);
 		verdict_set(&v, 550, "5.7.1", "Relay denied");
 	} else if (v.code == 0 && has_recipient(&w->tx, m)) {
 		verdict_set(&v, 250, "2.1.5", "Recipient ok");
@@ -561,6 +620,7 @@ request_rcpt(struct front *f, const struct request *q)
 	} else if (v.code == 0 && w->tx.rcpts_n > 0 && (foreign ? a->config->relay_per_recipient : a->config->per_recipient)) {
 		verdict_set(&v, 452, "4.5.3", "One recipient at a time");
 	} else if (v.code == 0 && w->tx.rcpts_n >= a->config->max_recipients) {
+		metrics_add(a->args.metrics, M_LIMIT_HITS, MH_MAX_RECIPIENTS, 0, 0, 1);
 		verdict_set(&v, 452, "4.5.3", "Too many recipients");
 	}
 	if (v.code != 0) {
@@ -658,6 +718,7 @@ request_message(struct front *f, const struct request *q)
 		message_done(w, &v, "unknown recipient");
 		return;
 	}
+	w->delivering = true;
 	deliver_start(a->deliver, &w->tx, message_done, w);
 }
 
@@ -795,6 +856,7 @@ front_add(struct agent *a, uint32_t listener, int fd)
 	if (f == NULL || listener >= a->config->listeners_n)
 		return -1;
 	*f = (struct front){ .agent = a, .fd = fd, .listener = &a->config->listeners[listener],
+		    .listener_slot = metrics_find(a->args.metrics, ML_LISTENER, text_span(a->config->listeners[listener].name)),
 	    .clients = pool_reserve(max * sizeof(*f->clients)), .users = pool_reserve(max * sizeof(*f->users)) };
 	buf_init(&f->queue, max * 1024);
 	if (f->clients == NULL || f->users == NULL || loop_add(&a->loop, &f->slot, fd, POLLIN, front_ready, f) == -1) {
@@ -889,9 +951,11 @@ agent_run(const struct agent_args *args)
 	if (agent_init(a) == -1)
 		fatal("agent", "cannot start: %s", strerror(errno));
 	/* its own end comes when no front is left that could ask, and what they asked for is done */
-	while (!a->loop.stop && (!a->draining || is_busy(a)))
+	while (!a->loop.stop && (!a->draining || is_busy(a))) {
 		if (loop_turn(&a->loop, a->draining ? 1000 : -1) == -1)
 			fatal("agent", "poll: %s", strerror(errno));
+		metrics_log_lines(args->metrics);
+	}
 	agent_clear(a);
 	return 0;
 }

@@ -6,10 +6,12 @@
 
 #include "auth.h"
 #include "limits.h"
+#include "metrics.h"
 
 struct agent_args {
 	const struct config	*config;	/* borrowed until exit, as the rest */
 	struct limits		*limits;
+	struct metrics		*metrics;
 	const struct auth_key	*key;		/* of tickets */
 	int			 control_fd;	/* to the master; owned from now on */
 };

@@ -65,6 +65,7 @@ struct conn {
 	uint64_t	 body_octets;	/* of it, read since */
 	int64_t		 pause_at;	/* until then nothing is read; 0: no pause */
 	int64_t		 handshake_at;	/* when TLS began; 0: no handshake under way */
+	int64_t		 asked_us;	/* when the agent began to be waited for; 0: it is not */
 };
 
 struct front {
@@ -82,6 +83,8 @@ struct front {
 	struct pool	 in_pool, out_pool, secret_pool;
 	struct streams	 streams;
 	struct session_io io;
+	struct session_counts counts;
+	unsigned	 listener_slot, command_slots[SESSION_COMMANDS], request_slots[REQ__MAX];	/* of metrics */
 	uint64_t	 serial;	/* of the last session */
 	bool		 draining, stopping;
 	bool		 abandoned;	/* no agent came */
@@ -94,6 +97,83 @@ struct front {
 };
 
 static void	conn_work(struct conn *c);
+
+/* ---- what is counted ---- */
+
+static const struct {
+	enum canned		reply;
+	enum metrics_limit	limit;
+} limit_replies[] = {
+	{ R_TOO_MANY_ERRORS, MH_MAX_ERRORS }, { R_TOO_MANY_RCPTS, MH_MAX_RECIPIENTS }, { R_TOO_BIG, MH_MAX_MESSAGE_SIZE },
+	{ R_NO_SPACE, MH_MAX_SPOOL_MEMORY }, { R_AUTH_MANY, MH_MAX_AUTH_FAILURES },
+};
+
+/* Why a MAIL was refused; those that are not here are errors of syntax. */
+static const struct {
+	enum canned		reply;
+	enum metrics_reason	reason;
+} mail_replies[] = { { R_TOO_BIG, MR_SIZE }, { R_TLS_NEEDED, MR_TLS } };
+
+/* The command that a request's duration is counted for; of DATA and BDAT it is the end of data. */
+static const char *const request_commands[REQ__MAX] = {
+	[REQ_AUTH] = "AUTH", [REQ_MAIL] = "MAIL", [REQ_RCPT] = "RCPT", [REQ_MESSAGE] = "DATA"
+};
+
+static enum metrics_reason
+mail_reason(enum canned reply)
+{
+	for (size_t i = 0; i < COUNT(mail_replies); i++)
+		if (mail_replies[i].reply == reply)
+			return mail_replies[i].reason;
+	return MR_SYNTAX;
+}
+
+/* Hand on what the sessions have done. */
+static void
+count_sessions(struct front *f)
+{
+	struct session_counts *n = &f->counts;
+	struct metrics *m = f->args.metrics;
+
+	if (!n->any)
+		return;
+	for (size_t i = 0; i < SESSION_COMMANDS; i++)
+		if (n->commands[i] > 0)
+			metrics_add(m, M_COMMANDS, f->command_slots[i], 0, 0, n->commands[i]);
+	for (size_t i = 0; i < COUNT(limit_replies); i++)
+		metrics_add(m, M_LIMIT_HITS, limit_replies[i].limit, 0, 0, n->canned[limit_replies[i].reply]);
+	for (enum canned r = R_NONE; r < R__MAX; r++)
+		metrics_add(m, M_MESSAGES_REJECTED, f->listener_slot, 0, mail_reason(r), n->mail_refused[r]);
+	*n = (struct session_counts){ 0 };
+}
+
+static void
+count_answer(struct front *f, enum request_kind kind, int64_t took_us)
+{
+	if (request_commands[kind] != NULL)
+		metrics_observe(f->args.metrics, M_COMMAND_DURATION, f->request_slots[kind], took_us);
+}
+
+static void
+count_tls(struct front *f, unsigned version)
+{
+	static const enum metrics_tls versions[] = { MT_1_0, MT_1_1, MT_1_2, MT_1_3 };
+	unsigned minor = version - 0x0301;	/* as on the wire */
+
+	metrics_add(f->args.metrics, M_TLS_CONNECTIONS, f->listener_slot, minor < COUNT(versions) ? versions[minor] : MT_OTHER, 0, 1);
+}
+
+static void
+count_init(struct front *f)
+{
+	const struct metrics *m = f->args.metrics;
+
+	f->listener_slot = metrics_find(m, ML_LISTENER, text_span(f->args.listener->name));
+	for (size_t i = 1; session_command_name(i) != NULL; i++)
+		f->command_slots[i] = metrics_find(m, ML_COMMAND, text_span(session_command_name(i)));
+	for (size_t i = 0; i < REQ__MAX; i++)
+		f->request_slots[i] = metrics_find(m, ML_COMMAND, text_span(request_commands[i]));
+}
 
 /* ---- the agent's side ---- */
 
@@ -346,8 +426,11 @@ conn_carry_out(struct conn *c)
 	}
 	if (c->file != -1 && c->session.waits_for != REQ_MESSAGE && c->session.state != ST_DATA && c->session.state != ST_BDAT)
 		file_close(c);
-	if (c->session.waits_for != REQ_NONE && !c->sent)
+	if (c->session.waits_for != REQ_NONE && !c->sent) {
+		if (c->asked_us == 0)
+			c->asked_us = loop_clock_us();
 		agent_queue(c, OWES_REQUEST);
+	}
 	if (c->queued)
 		agent_flush(f);
 	if (buf_len(&f->secret) == 0)
@@ -540,6 +623,7 @@ conn_settle(struct conn *c)
 {
 	struct front *f = c->front;
 
+	count_sessions(f);
 	if (c->session.penalty_ms != 0 && c->pause_at == 0)
 		c->pause_at = f->loop.now_ms + c->session.penalty_ms;
 	if (out_flush(c) == -1) {
@@ -574,6 +658,7 @@ tls_done(struct conn *c)
 	    LF_STR("cipher", tls_suite_name(tls_suite(t))), LF_STR("name", tls_server_name(t)), LF_INT("resumed", tls_is_resumed(t)),
 	    LF_INT("took_ms", c->front->loop.now_ms - c->handshake_at));
 	c->handshake_at = 0;
+	count_tls(c->front, tls_version(t));
 	session_tls(&c->session);
 }
 
@@ -581,8 +666,10 @@ tls_done(struct conn *c)
 static void
 conn_broken(struct conn *c, bool shaking, const char *why)
 {
-	if (shaking)
+	if (shaking) {
 		log_info(c->session.id, "tls_failed", LF_STR("client", c->session.address), LF_STR("reason", why));
+		metrics_add(c->front->args.metrics, M_TLS_FAILURES, c->front->listener_slot, 0, 0, 1);
+	}
 	conn_close(c);
 }
 
@@ -735,6 +822,7 @@ turn_away(const struct front *f, int fd, const char *address)
 	(void)shutdown(fd, SHUT_WR);
 	close(fd);
 	log_info(0, "refused", LF_STR("client", address), LF_STR("reason", "max_connections"));
+	metrics_add(f->args.metrics, M_LIMIT_HITS, MH_MAX_CONNECTIONS, 0, 0, 1);
 }
 
 static void
@@ -755,6 +843,7 @@ conn_open(struct front *f, int fd, const char *address)
 	session_init(&c->session, &f->io, (uint64_t)f->args.number << 32 | ++f->serial, address);
 	/* cannot fail: the loop has a slot for each connection */
 	(void)loop_add(&f->loop, &c->slot, fd, 0, conn_ready, c);
+	metrics_add(f->args.metrics, M_CONNECTIONS, f->listener_slot, 0, 0, 1);
 	log_debug(c->session.id, "connect", LF_STR("client", address), LF_STR("listener", f->args.listener->name));
 	if (f->args.listener->mode == MODE_SMTPS && !conn_start_tls(c))
 		return;
@@ -814,6 +903,8 @@ take_answer(struct front *f, struct answer *a)
 		return;		/* the client has left meanwhile */
 	}
 	c->sent = false;
+	count_answer(f, c->session.waits_for, loop_clock_us() - c->asked_us);
+	c->asked_us = 0;
 	if (a->fd != -1 && (size_t)a->fd + FDS_LAST >= f->fds) {	/* case 13.3 */
 		log_warn(c->session.id, "no_descriptors", LF_STR("help", "raise the limit of open files (ulimit -n)"));
 		close(a->fd);
@@ -871,6 +962,7 @@ agent_lost(struct front *f)
 		bool sent = c->sent;
 
 		c->known = c->sent = false;
+		c->asked_us = 0;
 		c->owes &= (uint8_t)~OWES_RESET;
 		if (c->stream.fd == -1 || c->lingering)
 			continue;
@@ -1030,7 +1122,8 @@ front_init(struct front *f, const struct front_args *args)
 	    streams_init(&f->streams, args->certs, args->cache, args->config->tls_min_version, max) == -1)
 		return -1;
 	f->io = (struct session_io){ .config = args->config, .listener = args->listener, .out = &f->out, .body = &f->body,
-	    .secret = &f->secret, .has_tls = streams_have_tls(&f->streams), .mechanisms = args->mechanisms };
+	    .secret = &f->secret, .counts = &f->counts, .has_tls = streams_have_tls(&f->streams), .mechanisms = args->mechanisms };
+	count_init(f);
 	if (loop_add(&f->loop, &f->listen, args->listen_fd, POLLIN, listen_ready, f) == -1 ||
 	    loop_add(&f->loop, &f->control, args->control_fd, POLLIN, control_ready, f) == -1)
 		return -1;
@@ -1056,6 +1149,7 @@ front_run(const struct front_args *args)
 	while (!front_is_done(f) && !f->abandoned) {
 		if (loop_turn(&f->loop, f->stopping ? f->stop_at - loop_clock_ms() : -1) == -1)
 			fatal("front", "poll: %s", strerror(errno));
+		metrics_log_lines(args->metrics);
 		if (f->stopping && f->loop.now_ms >= f->stop_at)
 			stop_all(f);
 		/* an agent that is gone too will not hear of those that have left */

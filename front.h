@@ -6,12 +6,14 @@
 
 #include "config.h"
 #include "limits.h"
+#include "metrics.h"
 #include "tls.h"
 
 struct front_args {
 	const struct config	*config;	/* borrowed until exit, as the rest */
 	const struct listener	*listener;
 	struct limits		*limits;
+	struct metrics		*metrics;
 	const struct tls_certs	*certs;
 	struct tls_cache	*cache;		/* of the listener; NULL: none */
 	unsigned		 mechanisms;	/* of AUTH, that the agent can check: a bit 1u << m each */

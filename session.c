@@ -130,7 +130,21 @@ reply_line(struct session *s, bool more, int code, const char *esc, const char *
 static void
 reply_canned(struct session *s, enum canned which)
 {
+	struct session_counts *counts = s->io->counts;
+
 	reply(s, canned_replies[which].code, canned_replies[which].esc, "%s", canned_replies[which].text);
+	if (counts == NULL)
+		return;
+	counts->any = true;
+	counts->canned[which]++;
+}
+
+static void
+refuse_mail(struct session *s, enum canned which)
+{
+	reply_canned(s, which);
+	if (s->io->counts != NULL)
+		s->io->counts->mail_refused[which]++;
 }
 
 static void
@@ -565,11 +579,11 @@ cmd_mail(struct session *s, struct span arg)
 	bool utf8 = asks_for_utf8(arg);
 
 	if (s->listener->mode == MODE_SUBMISSION && s->listener->require_tls && !s->tls && !s->loopback) {
-		reply_canned(s, R_TLS_NEEDED);
+		refuse_mail(s, R_TLS_NEEDED);
 		return;
 	}
 	if (!take_keyword(&arg, "FROM:")) {
-		reply_canned(s, R_ARGUMENT);
+		refuse_mail(s, R_ARGUMENT);
 		return;
 	}
 	path = smtp_path(&arg, utf8, false, &m);
@@ -578,21 +592,21 @@ cmd_mail(struct session *s, struct span arg)
 		return;
 	}
 	if (arg.len > 0 && arg.p[0] != ' ') {
-		reply_canned(s, R_ARGUMENT);
+		refuse_mail(s, R_ARGUMENT);
 		return;
 	}
 	switch (smtp_mail_params(arg, &params)) {
 	case SMTP_PARAM_UNKNOWN:
-		reply_canned(s, R_PARAM_UNKNOWN);
+		refuse_mail(s, R_PARAM_UNKNOWN);
 		return;
 	case SMTP_PARAM_SYNTAX:
-		reply_canned(s, R_PARAM_SYNTAX);
+		refuse_mail(s, R_PARAM_SYNTAX);
 		return;
 	case SMTP_PARAM_OK:
 		break;
 	}
 	if (params.size > s->config->max_message_size) {
-		reply_canned(s, R_TOO_BIG);
+		refuse_mail(s, R_TOO_BIG);
 		return;
 	}
 	s->tx.params = params;
@@ -911,6 +925,19 @@ has_bad_octet(struct span line, bool path)
 	return false;
 }
 
+_Static_assert(COUNT(commands) < SESSION_COMMANDS, "each has a place");
+
+/* c NULL: it is none. */
+static void
+count_command(struct session *s, const struct command *c)
+{
+	s->commands++;
+	if (s->io->counts == NULL)
+		return;
+	s->io->counts->any = true;
+	s->io->counts->commands[c == NULL ? 0 : c - commands + 1]++;
+}
+
 /* Every check that a column of the table can state, then the row's function. line is without CRLF. */
 static void
 run_command(struct session *s, struct span line)
@@ -919,7 +946,7 @@ run_command(struct session *s, struct span line)
 	const struct command *c = find_command(verb);
 	bool path = c != NULL && (c->flags & CMD_PATH) != 0;
 
-	s->commands++;
+	count_command(s, c);
 	if (has_bad_octet(line, path)) {
 		reply_canned(s, R_CONTROL);
 	} else if (is_header_field(line)) {
@@ -996,7 +1023,7 @@ skip_line(struct session *s, const char *p, size_t n)
 		return taken;
 	}
 	s->skipped = 0;
-	s->commands++;
+	count_command(s, NULL);
 	if (s->state == ST_AUTH)	/* the exchange ends with it (RFC 4954 4) */
 		set_state(s, ST_READY);
 	/* a name that is too long has a reply of its own (case 4.3) */
@@ -1263,4 +1290,10 @@ session_reset_request(const struct session *s, struct request *q)
 {
 	*q = (struct request){ .kind = REQ_RESET, .session = s->id };
 	session_canned(s->reset_why, &q->verdict);
+}
+
+const char *
+session_command_name(size_t i)
+{
+	return i > 0 && i <= COUNT(commands) ? commands[i - 1].verb : NULL;
 }

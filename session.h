@@ -54,6 +54,16 @@ enum canned {
 	R__MAX
 };
 
+#define SESSION_COMMANDS 32	/* places for commands, see session_command_name() */
+
+/* What sessions have done since their owner last looked, and zeroed it. */
+struct session_counts {
+	bool		any;
+	unsigned	commands[SESSION_COMMANDS];	/* [0] counts what is no command */
+	unsigned	canned[R__MAX];		/* replies */
+	unsigned	mail_refused[R__MAX];	/* those of them that a MAIL got */
+};
+
 /* What all sessions of an owner work with. */
 struct session_io {
 	const struct config	*config;	/* borrowed, as the rest */
@@ -61,6 +71,7 @@ struct session_io {
 	struct buf		*out;		/* replies to send */
 	struct buf		*body;		/* octets for the message file; at least as much room as a feed is long, and one */
 	struct buf		*secret;	/* a SASL response, for the request; room for SASL_RESPONSE_MAX */
+	struct session_counts	*counts;	/* NULL: nobody wants to know */
 	bool			 has_tls;
 	unsigned		 mechanisms;	/* that the listener offers: a bit 1u << m each */
 };
@@ -138,6 +149,8 @@ bool	session_in_body(const struct session *s);
 /* The request that s->waits_for stands for; slot, the times, the facts of TLS and AUTH's response are the owner's to fill in. */
 void	session_request(const struct session *s, struct request *q);
 void	session_reset_request(const struct session *s, struct request *q);
+/* The name of the commands counted in place i > 0; NULL: there are no more. */
+const char *session_command_name(size_t i);
 /* The replies as a table, for tests. */
 void	session_canned(enum canned which, struct verdict *v);
 
