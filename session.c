@@ -997,6 +997,10 @@ skip_line(struct session *s, const char *p, size_t n)
 	}
 	s->skipped = 0;
 	s->commands++;
+	if (s->auth.refused) {		/* whatever the client answers to the challenge */
+		auth_failed(s);
+		return taken;
+	}
 	if (s->state == ST_AUTH)	/* the exchange ends with it (RFC 4954 4) */
 		set_state(s, ST_READY);
 	/* a name that is too long has a reply of its own (case 4.3) */
