@@ -945,8 +945,8 @@ transcript_recv(struct session *s, struct span line)
 
 	if (!s->config->log_transactions)
 		return;
-	if (s->state != ST_AUTH && (s->io->mechanisms == 0 ||
-	    (find_command(verb_of(line)) != NULL && !text_is_nocase(verb_of(line), "AUTH")))) {
+	if (s->state != ST_AUTH && !text_starts_nocase(line, "AUTH") &&
+	    (s->io->mechanisms == 0 || find_command(verb_of(line)) != NULL)) {
 		transcript(s, "recv", line);
 		return;
 	}
