@@ -972,8 +972,8 @@ transcript_recv(struct session *s, struct span line)
 
 	if (!s->config->log_transactions)
 		return;
-	if (s->state != ST_AUTH && (s->io->mechanisms == 0 ||
-	    (find_command(verb_of(line)) != NULL && !text_is_nocase(verb_of(line), "AUTH")))) {
+	if (s->state != ST_AUTH && !text_starts_nocase(line, "AUTH") &&
+	    (s->io->mechanisms == 0 || find_command(verb_of(line)) != NULL)) {
 		transcript(s, "recv", line);
 		return;
 	}
@@ -1024,6 +1024,10 @@ skip_line(struct session *s, const char *p, size_t n)
 	}
 	s->skipped = 0;
 	count_command(s, NULL);
+	if (s->auth.refused) {		/* whatever the client answers to the challenge */
+		auth_failed(s);
+		return taken;
+	}
 	if (s->state == ST_AUTH)	/* the exchange ends with it (RFC 4954 4) */
 		set_state(s, ST_READY);
 	/* a name that is too long has a reply of its own (case 4.3) */

@@ -259,6 +259,8 @@ def test_no_secret_is_in_a_log(start, ca, issuer):		# case 7.12
 		client.reply()
 		client.unasked = False
 		client.finish()
+	client = server.connect("mx", hello=b"EHLO t.test\r\n")	# where nobody can log in, some try all the same
+	assert client.auth(b"PLAIN", GOOD) == (503, "5.5.1")
 	server.wait_log("auth", count=3)
 	text = "\n".join(server.lines)
 	for secret in secrets:

@@ -440,6 +440,28 @@ test_a_line_without_end_closes(void **unused)
 	drive_clear(&d);
 }
 
+/* Whatever the client says to the challenge of a refused token, it gets its 535, and nothing of it is left for the next exchange. */
+static void
+test_a_long_line_ends_a_refused_exchange(void **unused)
+{
+	static const char refused[] = "AUTH OAUTHBEARER YmFk\r\n", next[] = "AUTH PLAIN\r\n" GOOD "\r\n";
+	struct drive d;
+	char octets[SASL_LINE_MAX + 1];
+
+	(void)unused;
+	config_reset();
+	memset(octets, 'x', sizeof(octets));
+	drive_init(&d, &listeners[3]);
+	feed(&d, HELLO, strlen(HELLO));
+	feed(&d, refused, sizeof(refused) - 1);
+	feed(&d, octets, sizeof(octets));
+	feed(&d, "\r\n", 2);
+	assert_int_equal(d.s.auth.failures, 1);
+	feed(&d, next, sizeof(next) - 1);
+	assert_codes(&d, "220 250 334 535 334 235");
+	drive_clear(&d);
+}
+
 static void
 test_errors_and_junk_end_the_session(void **unused)
 {
@@ -607,6 +629,7 @@ main(void)
 		cmocka_unit_test(test_a_message_over_the_limit_is_read_to_its_end),
 		cmocka_unit_test(test_lines_at_their_bounds),
 		cmocka_unit_test(test_a_line_without_end_closes),
+		cmocka_unit_test(test_a_long_line_ends_a_refused_exchange),
 		cmocka_unit_test(test_errors_and_junk_end_the_session),
 		cmocka_unit_test(test_a_lost_agent_costs_the_transaction),
 		cmocka_unit_test(test_a_lost_file_costs_the_message),
