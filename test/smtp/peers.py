@@ -1,10 +1,15 @@
 """Other people's programs: what is installed, and those that take more than one line to start."""
 
+import base64
+import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
+import urllib.parse
+import urllib.request
 
 import pytest
 
@@ -142,3 +147,145 @@ class Postfix:
 		self.process.terminate()
 		self.process.wait(PATIENCE)
 		harness.until(lambda: not any(harness.alive(k) for k in kids), "the end of Postfix", PATIENCE)
+
+
+class Dovecot:
+	"""Dovecot's submission proxy: bob logs in to it with a password that only it knows, and it sends as the relay's user."""
+
+	def __init__(self, path, relay_port, ca, user, password):
+		if not harness.ROOT:
+			pytest.skip("a private Dovecot needs root")
+		if not os.path.exists("/usr/lib/dovecot/submission"):
+			pytest.skip("dovecot-submissiond is not installed")
+		self.path, self.port = path, free_port()
+		for name in ("", "/run", "/state", "/home"):
+			os.mkdir(path + name)
+			os.chmod(path + name, 0o755)
+		shutil.chown(path + "/home", "mail", "mail")
+		self.write("passwd", "bob@local.test:{PLAIN}his own:8:8::%s/home::\n" % path)
+		self.write("conf", f"""\
+base_dir = {path}/run
+state_dir = {path}/state
+instance_name = test
+log_path = {path}/log
+protocols = submission
+listen = 127.0.0.1
+default_login_user = nobody
+default_internal_user = nobody
+default_internal_group = nogroup
+first_valid_uid = 8
+mail_location = maildir:{path}/home
+ssl = no
+ssl_client_ca_file = {ca}
+ssl_client_require_valid_cert = yes
+disable_plaintext_auth = no
+hostname = dovecot.x.test
+submission_relay_host = localhost
+submission_relay_port = {relay_port}
+submission_relay_ssl = starttls
+submission_relay_ssl_verify = yes
+submission_relay_user = {user}
+submission_relay_password = {password}
+passdb {{
+  driver = passwd-file
+  args = {path}/passwd
+}}
+userdb {{
+  driver = passwd-file
+  args = {path}/passwd
+}}
+service submission-login {{
+  chroot =
+  inet_listener submission {{
+    port = {self.port}
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+""")
+		self.process = subprocess.Popen(["setpriv", "--pdeathsig=KILL", "dovecot", "-F", "-c", path + "/conf"], stdin=subprocess.DEVNULL,
+			stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": os.environ["PATH"]})
+		harness.CENSUS.known.add(self.process.pid)
+		harness.until(lambda: is_open(self.port) or self.process.poll() is not None, "Dovecot", PATIENCE)
+		assert self.process.poll() is None, self.text()
+
+	def write(self, name, text):
+		with open(f"{self.path}/{name}", "w", encoding="ascii") as f:
+			f.write(text)
+		os.chmod(f"{self.path}/{name}", 0o644)
+
+	def text(self):
+		try:
+			with open(self.path + "/log", encoding="utf-8", errors="replace") as f:
+				return f.read()[-3000:]
+		except FileNotFoundError:
+			return "no log"
+
+	def stop(self):
+		kids = harness.children(self.process.pid)
+		self.process.terminate()
+		self.process.wait(PATIENCE)
+		harness.until(lambda: not any(harness.alive(k) for k in kids), "the end of Dovecot", PATIENCE)
+		harness.CENSUS.known.discard(self.process.pid)
+
+
+PROVIDER = """
+import https from 'node:https';
+import fs from 'node:fs';
+import { generateKeyPairSync } from 'node:crypto';
+import Provider from 'oidc-provider';
+
+const algorithms = { RS256: ['rsa', { modulusLength: 2048 }], PS256: ['rsa', { modulusLength: 2048 }], ES256: ['ec', { namedCurve: 'P-256' }],
+	ES384: ['ec', { namedCurve: 'P-384' }], EdDSA: ['ed25519', {}] };
+const keys = Object.entries(algorithms).map(([alg, [kind, how]]) =>
+	({ ...generateKeyPairSync(kind, how).privateKey.export({ format: 'jwk' }), kid: 'key-' + alg, alg, use: 'sig' }));
+const [cert, key] = process.argv.slice(1).map((file) => fs.readFileSync(file));
+const server = https.createServer({ cert, key });
+server.listen(0, '127.0.0.1', () => {
+	const issuer = 'https://localhost:' + server.address().port;
+	const provider = new Provider(issuer, {
+		jwks: { keys },
+		clients: Object.keys(algorithms).map((alg) => ({ client_id: alg, client_secret: 'secret', grant_types: ['client_credentials'],
+			redirect_uris: [], response_types: [] })),
+		features: {
+			clientCredentials: { enabled: true }, devInteractions: { enabled: false },
+			resourceIndicators: { enabled: true, defaultResource: () => 'smtp://mail', useGrantedResource: () => true,
+				getResourceServerInfo: (context, resource, client) => ({ scope: 'send', audience: resource.slice('smtp://'.length),
+					accessTokenTTL: 600, accessTokenFormat: 'jwt', jwt: { sign: { alg: client.clientId } } }) },
+		},
+		extraTokenClaims: () => ({ email: 'alice@local.test' }),
+		enabledJWA: { idTokenSigningAlgValues: Object.keys(algorithms) },
+	});
+	server.on('request', provider.callback());
+	console.log(issuer);
+});
+"""
+
+
+class Provider:
+	"""A real OpenID provider, whose access tokens name alice. Its certificate is the authority's for localhost."""
+
+	def __init__(self, authority, cert, key):
+		self.ca = authority.ca
+		self.process = subprocess.Popen(["node", "--input-type=module", "-e", PROVIDER, cert, key], cwd=npm(OIDC), stdin=subprocess.DEVNULL,
+			stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+		harness.CENSUS.known.add(self.process.pid)
+		self.issuer = next((line.strip() for line in self.process.stdout if line.startswith("https://")), None)
+		assert self.issuer is not None, "the provider did not start"
+
+	def token(self, audience="mail", client="RS256"):
+		form = urllib.parse.urlencode({"grant_type": "client_credentials", "scope": "send", "resource": "smtp://" + audience})
+		login = base64.b64encode(f"{client}:secret".encode()).decode()
+		request = urllib.request.Request(self.issuer + "/token", form.encode(), {"Authorization": "Basic " + login})
+		with urllib.request.urlopen(request, timeout=PATIENCE, context=ssl.create_default_context(cafile=self.ca)) as answer:
+			return json.load(answer)["access_token"]
+
+	def stop(self):
+		self.process.kill()
+		self.process.wait()
+		self.process.stdout.close()
+		harness.CENSUS.known.discard(self.process.pid)

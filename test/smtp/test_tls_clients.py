@@ -3,12 +3,9 @@
 import json
 import os
 import re
-import shutil
 import smtplib
 import ssl
 import subprocess
-import urllib.parse
-import urllib.request
 
 import pytest
 
@@ -16,7 +13,7 @@ import harness
 import peers
 import pki
 from peers import needs, run
-from test_auth import passwd
+from test_auth import bearer, passwd
 from tokens import Issuer
 
 # With everything that a client would else add.
@@ -260,3 +257,112 @@ def test_a_certificate_of_nobody_is_refused_by_the_client(server, stranger, clie
 	count = len(server.log("auth"))
 	assert not client(Job(server, mode, stranger))
 	assert server.take() == [] and len(server.log("auth")) == count
+
+
+def test_curl_names_the_refusal(server, ca, issuer):
+	job = Job(server, "sub", ca)
+	run(["curl", "-sS", "-m", "20", "--ssl-reqd", "--cacert", job.ca, "--oauth2-bearer", issuer.token(exp=1), "--user", USER,
+		f"smtp://localhost:{job.port}/t.test", "--mail-from", USER, "--mail-rcpt", "bob@local.test", "--upload-file", "-"], MESSAGE,
+		expect=67)	# CURLE_LOGIN_DENIED
+
+
+# ---- servers that send ----
+
+@pytest.fixture
+def relay():
+	"""relay(class, ...): one that is ended with the test."""
+	started = []
+
+	def run_it(kind, *how):
+		started.append(kind(*how))
+		return started[-1]
+	yield run_it
+	for r in started:
+		r.stop()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_postfix_relays(server, ca, relay, mode):
+	job = Job(server, mode, ca)
+	postfix = relay(peers.Postfix, job.folder + "/postfix", f"[localhost]:{job.port}", f"""
+		smtp_tls_security_level = secure
+		smtp_tls_loglevel = 1
+		smtp_tls_CAfile = {job.ca}
+		smtp_tls_wrappermode = {'yes' if job.implicit else 'no'}
+		smtp_sasl_auth_enable = yes
+		smtp_sasl_security_options = noanonymous
+		smtp_sasl_mechanism_filter = plain
+		smtp_sasl_password_maps = inline:{{ {{ [localhost]:{job.port} = {USER}:{PASSWORD} }} }}""")
+	count = len(server.log("message"))
+	with smtplib.SMTP("127.0.0.1", postfix.port, "t.test", timeout=20) as s:
+		assert s.sendmail(USER, ["bob@local.test"], MESSAGE) == {}
+	assert server.wait_log("message", count + 1, 30)["user"] == USER
+	received, rest = delivered(server).body.split(b" (UTC)\n", 1)
+	assert received.startswith(b"Received: from t.test ") and rest == STORED
+	assert "Verified TLS connection established to localhost" in postfix.text(), postfix.text()
+
+
+def test_dovecot_relays(server, ca, relay):
+	job = Job(server, "sub", ca)
+	dovecot = relay(peers.Dovecot, job.folder + "/dovecot", job.port, job.ca, USER, PASSWORD)
+	with smtplib.SMTP("127.0.0.1", dovecot.port, "t.test", timeout=20) as s:
+		s.login("bob@local.test", "his own")
+		assert s.sendmail(USER, ["bob@local.test"], MESSAGE) == {}, dovecot.text()
+	received, rest = re.fullmatch(rb"(Received: [^\n]*\n(?:\t[^\n]*\n)+)(.*)", delivered(server).body, re.S).groups()
+	assert b"dovecot.x.test" in received and rest == STORED
+
+
+# ---- a real identity provider ----
+
+@pytest.fixture(scope="module")
+def oidc(place, ca):
+	provider = peers.Provider(ca, ca.path("localhost.pem"), ca.path("localhost.key"))
+	server = harness.Server(place, sections(ca))
+	server.configure({"smtpd.auth.oauth": {"issuer": provider.issuer, "audience": "mail", "ca_file": ca.ca}})
+	server.start()
+	server.wait_log("jwks", result="ok")
+	server.provider = provider
+	yield server
+	server.stop()
+	provider.stop()
+
+
+OAUTH = [p for p in PAIRS if p.values[1] != "PLAIN"]
+
+
+@pytest.mark.parametrize("client,mechanism", OAUTH)
+def test_a_providers_token_sends(oidc, ca, client, mechanism):
+	assert client(Job(oidc, "sub", ca, mechanism, oidc.provider.token()))
+	assert delivered(oidc).body == STORED
+	assert not client(Job(oidc, "sub", ca, mechanism, oidc.provider.token("other")))
+	assert oidc.take() == []
+
+
+@pytest.mark.parametrize("algorithm,good", [("RS256", True), ("PS256", True), ("ES256", True), ("ES384", True), ("EdDSA", False)])
+def test_a_providers_algorithms(oidc, ca, algorithm, good):
+	assert python(Job(oidc, "tls", ca, "OAUTHBEARER", oidc.provider.token(client=algorithm))) == good
+	assert len([delivered(oidc) for _ in range(good)]) == good and oidc.take() == []
+
+
+def test_tokens_outlive_the_provider(place, ca):
+	provider = peers.Provider(ca, ca.path("localhost.pem"), ca.path("localhost.key"))
+	try:
+		token = provider.token()
+		server = harness.Server(place, sections(ca))
+		server.configure({"smtpd.auth.oauth": {"issuer": provider.issuer, "audience": "mail", "ca_file": ca.ca}})
+		server.start()
+		server.wait_log("jwks", result="ok")
+	finally:
+		provider.stop()
+	try:
+		assert python(Job(server, "sub", ca, "OAUTHBEARER", token))
+		assert delivered(server).body == STORED
+	finally:
+		server.stop()
+	server.start()			# now it never had the keys
+	try:
+		client = server.connect("tls", tls=ca.context(), name="localhost", hello=b"EHLO t.test\r\n")
+		assert client.auth(b"OAUTHBEARER", bearer(token, USER)) == (454, "4.7.0")
+		client.finish()
+	finally:
+		server.stop()
