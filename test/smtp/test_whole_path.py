@@ -3,7 +3,6 @@
 import glob
 import os
 import re
-import shutil
 import signal
 import smtplib
 import socket
@@ -13,9 +12,10 @@ import time
 
 import pytest
 
+from peers import NODEMAILER, PATIENCE, Postfix, needs, npm, run
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SMTPD = os.environ.get("SMTPD", os.path.join(TOP, "smtpd"))
-PATIENCE = 15
 MESSAGE = b"From: me@x.test\r\nTo: bob@local.test\r\nSubject: real\r\n\r\n..dots\r\n.\r\n\r\nend\r\n"
 EXPECT = MESSAGE.replace(b"\r\n", b"\n")
 
@@ -92,15 +92,6 @@ def fixture_running(place):
 	assert r.stop() in (0, -signal.SIGKILL)
 
 
-def run(cmd, data=None):
-	r = subprocess.run(cmd, input=data, capture_output=True, timeout=60, check=False)
-	assert r.returncode == 0, (cmd, r.stdout, r.stderr)
-
-
-def needs(program):
-	return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
-
-
 def test_smtplib(running):
 	with smtplib.SMTP("127.0.0.1", running.port) as s:
 		assert s.sendmail("me@x.test", ["bob@local.test"], MESSAGE) == {}
@@ -135,7 +126,6 @@ def test_smtp_source(running, sessions, more):
 	assert len(running.files("bob")) == 1000
 
 
-NODEMAILER = "10.6.0"
 NODE_SCRIPT = """
 const transport = require('nodemailer').createTransport({ host: '127.0.0.1', port: +process.argv[1], name: 't.test', pool: true });
 const envelope = { from: 'me@x.test', to: ['bob@local.test'] };
@@ -150,143 +140,15 @@ const envelope = { from: 'me@x.test', to: ['bob@local.test'] };
 """
 
 
-@pytest.fixture(name="nodemailer", scope="module")
-def fixture_nodemailer():
-	"""The folder of npm's modules, installed once into build/."""
-	if shutil.which("npm") is None or shutil.which("node") is None:
-		pytest.skip("npm is not installed")
-	folder = os.path.join(TOP, "build", "npm", "nodemailer-" + NODEMAILER)
-	if not os.path.exists(folder + "/done"):
-		shutil.rmtree(folder, ignore_errors=True)
-		os.makedirs(folder)
-		with open(folder + "/package.json", "w", encoding="ascii") as f:
-			f.write('{"private": true}\n')
-		done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--omit=dev", "--prefix", folder, "nodemailer@" + NODEMAILER],
-			cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-		if done.returncode != 0:
-			pytest.skip("npm cannot install nodemailer: " + (done.stderr.strip().splitlines() or ["?"])[-1])
-		with open(folder + "/done", "w", encoding="ascii"):
-			pass
-	return folder + "/node_modules"
-
-
-def test_nodemailer(running, nodemailer):
-	done = subprocess.run(["node", "-e", NODE_SCRIPT, str(running.port)], input=MESSAGE, capture_output=True, timeout=60, check=False,
-		env={"PATH": os.environ["PATH"], "NODE_PATH": nodemailer})
-	assert done.returncode == 0, done.stderr
+def test_nodemailer(running):
+	run(["node", "-e", NODE_SCRIPT, str(running.port)], MESSAGE, cwd=npm(NODEMAILER))
 	assert running.body("bob") == EXPECT
 	assert len(running.files("alice")) == 50
 
 
-class Postfix:
-	"""A private instance that relays everything to one server."""
-
-	def __init__(self, path, relay_port):
-		self.path, self.port = path, free_port()
-		daemons = subprocess.run(["postconf", "-d", "-h", "daemon_directory"], timeout=PATIENCE, capture_output=True, text=True, check=True).stdout.strip()
-		for name in ("", "/etc", "/data", "/spool"):
-			os.mkdir(path + name)
-			os.chmod(path + name, 0o755)
-		shutil.chown(path + "/data", "postfix")
-		self.write("main.cf", f"""
-			compatibility_level = 3.6
-			queue_directory = {path}/spool
-			data_directory = {path}/data
-			command_directory = /usr/sbin
-			daemon_directory = {daemons}
-			maillog_file = {path}/log
-			maillog_file_prefixes = {path}
-			inet_interfaces = 127.0.0.1
-			inet_protocols = ipv4
-			myhostname = relay.x.test
-			mydestination =
-			alias_maps =
-			alias_database =
-			mynetworks = 127.0.0.0/8
-			smtpd_peername_lookup = no
-			local_recipient_maps =
-			local_header_rewrite_clients =
-			relayhost = [127.0.0.1]:{relay_port}
-			smtp_dns_support_level = disabled
-			smtp_tls_security_level = none
-			minimal_backoff_time = 1s
-			queue_run_delay = 1s
-			""")
-		self.write("master.cf", f"""
-			127.0.0.1:{self.port} inet n - n - - smtpd
-			pickup unix n - n 60 1 pickup
-			cleanup unix n - n - 0 cleanup
-			qmgr unix n - n 1 1 qmgr
-			rewrite unix - - n - - trivial-rewrite
-			bounce unix - - n - 0 bounce
-			defer unix - - n - 0 bounce
-			trace unix - - n - 0 bounce
-			smtp unix - - n - - smtp
-			error unix - - n - - error
-			retry unix - - n - - error
-			anvil unix - - n - 1 anvil
-			postlog unix-dgram n - n - 1 postlogd
-			""")
-		# what "postfix check" makes, which takes seconds
-		for name in ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace", "maildrop",
-			"public"):
-			os.mkdir(f"{path}/spool/{name}", 0o700)
-			shutil.chown(f"{path}/spool/{name}", "postfix")
-		os.mkdir(f"{path}/spool/pid")
-		self.process = subprocess.Popen(["setpriv", "--pdeathsig=KILL", daemons + "/master", "-d", "-c", path + "/etc"],
-			stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={"PATH": os.environ["PATH"],
-			"MAIL_CONFIG": path + "/etc"}, start_new_session=True)
-		end = time.monotonic() + PATIENCE
-		while True:
-			try:
-				socket.create_connection(("127.0.0.1", self.port)).close()
-				return
-			except ConnectionRefusedError:
-				assert self.process.poll() is None and time.monotonic() < end, self.text()
-				time.sleep(0.01)
-
-	def write(self, name, lines):
-		with open(f"{self.path}/etc/{name}", "w", encoding="ascii") as f:
-			f.write("".join(line.strip() + "\n" for line in lines.splitlines()))
-
-	def text(self):
-		try:
-			with open(self.path + "/log", encoding="utf-8", errors="replace") as f:
-				return f.read()[-3000:]
-		except FileNotFoundError:
-			return "no log"
-
-	def stop(self):
-		kids = children(self.process.pid)
-		self.process.terminate()
-		self.process.wait(PATIENCE)
-		end = time.monotonic() + PATIENCE
-		while any(is_running(k) for k in kids):
-			assert time.monotonic() < end
-			time.sleep(0.01)
-
-
-def is_running(pid):
-	try:
-		with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-			return f.read().rpartition(")")[2].split()[0] != "Z"
-	except OSError:
-		return False
-
-
-def free_port():
-	with socket.socket() as s:
-		s.bind(("127.0.0.1", 0))
-		return s.getsockname()[1]
-
-
 @pytest.fixture(name="postfix")
 def fixture_postfix(running):
-	if os.geteuid() != 0:
-		pytest.skip("a private Postfix needs root")
-	if shutil.which("postfix") is None:
-		pytest.skip("postfix is not installed")
-	p = Postfix(running.path + "/postfix", running.port)
+	p = Postfix(running.path + "/postfix", f"[127.0.0.1]:{running.port}")
 	yield p
 	p.stop()
 
