@@ -12,8 +12,6 @@
 
 #include "buf.h"
 
-#define TRACE_MAX 4096
-
 void
 verdict_set(struct verdict *v, int code, const char *esc, const char *fmt, ...)
 {
@@ -96,7 +94,8 @@ message_delivered_to(const struct mailbox *rcpt, struct buf *out)
 int
 message_trace(struct tx *tx, time_t now)
 {
-	char memory[TRACE_MAX], sender[SMTP_ADDRESS_MAX + 1];
+	char memory[MESSAGE_TRACE_MAX], sender[SMTP_ADDRESS_MAX + 1];
+	uint64_t at = tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
 	struct buf b;
 	ssize_t n;
 
@@ -106,11 +105,11 @@ message_trace(struct tx *tx, time_t now)
 	if (tx->rcpts_n == 1)
 		message_delivered_to(&tx->rcpts[0], &b);
 	add_received(&b, tx, now);
-	if (b.failed) {
+	if (b.failed || buf_len(&b) > at) {
 		errno = EMSGSIZE;
 		return -1;
 	}
-	tx->header_at = MESSAGE_ROOM - buf_len(&b);
+	tx->header_at = at - buf_len(&b);
 	n = pwrite(tx->fd, b.data, buf_len(&b), (off_t)tx->header_at);
 	if (n == (ssize_t)buf_len(&b))
 		return 0;

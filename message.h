@@ -11,6 +11,7 @@
 #include "smtp.h"
 
 #define MESSAGE_ROOM 65536	/* a hole until it is used; whole pages, so that the body is aligned */
+#define MESSAGE_TRACE_MAX 4096	/* of it, for message_trace() */
 #define MESSAGE_ID_LEN 20
 
 struct verdict {
@@ -39,14 +40,14 @@ struct tx {
 	enum smtp_body		 body;
 	bool			 utf8;		/* SMTPUTF8 */
 	int			 fd;		/* the message file, owned; -1: none */
-	uint64_t		 header_at;	/* offset of the first header field to deliver */
+	uint64_t		 header_at;	/* offset of the first header field to deliver; 0: MESSAGE_ROOM, nothing is in front yet */
 	uint64_t		 size;		/* octets of the file, MESSAGE_ROOM included */
 };
 
 /* An unnamed file in spool_dir, or in memory when that is ""; -1 with errno. The caller owns it. */
 int	message_open(const char *spool_dir);
 /*
- * Write the trace fields in front of the body and set header_at: Return-Path:, Delivered-To: when there is one recipient, and
+ * Write the trace fields in front of header_at and move it there: Return-Path:, Delivered-To: when there is one recipient, and
  * Received: (RFC 5321 4.4). now: real time, seconds. 0, or -1 with errno.
  */
 int	message_trace(struct tx *tx, time_t now);

@@ -10,12 +10,13 @@
 struct rspamd;
 struct rspamd_check;
 
-/* http and c are borrowed until rspamd_free(). NULL with errno. */
+/* http and c are borrowed until rspamd_free(), which comes before http_free(). Checks under way end without done. NULL with errno. */
 struct rspamd	*rspamd_new(struct http *http, const struct checker *c);
 void		 rspamd_free(struct rspamd *r);
 /*
  * Ask about a complete message: tx->fd from MESSAGE_ROOM on, without our trace fields; tx is borrowed until done. NULL with errno when
- * nothing was started (EAGAIN: too many checks at once); done is then not called.
+ * nothing was started (EAGAIN: too many checks at once; EFBIG: over max_size, which is FILTER_SKIPPED; EINVAL: a name in it that HTTP
+ * cannot carry); done is then not called.
  */
 struct rspamd_check *rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg);
 void		 rspamd_cancel(struct rspamd_check *k);
