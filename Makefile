@@ -24,7 +24,7 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 OBJS = smtpd.o \
 	front.o agent.o \
 	session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
-	message.o header.o content.o sender.o auth.o passwd.o jwt.o oauth.o http.o rspamd.o limits.o \
+	message.o header.o content.o sender.o auth.o passwd.o jwt.o oauth.o http.o rspamd.o spamd.o limits.o \
 	deliver.o command.o writer.o recipients.o maildir.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o file.o \
 	buf.o text.o log.o
