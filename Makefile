@@ -25,7 +25,7 @@ OBJS = smtpd.o \
 	front.o agent.o \
 	session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
 	message.o header.o content.o sender.o auth.o passwd.o jwt.o oauth.o http.o rspamd.o spamd.o limits.o \
-	deliver.o command.o writer.o recipients.o maildir.o \
+	hook.o deliver.o command.o writer.o recipients.o maildir.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o file.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)

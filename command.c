@@ -41,25 +41,27 @@ struct commands {
 static const struct {
 	const char	*temporary;
 	const char	*busy_esc, *busy;	/* it has waited too long; case 12.12 */
+	const char	*unconfigured;
 } kinds[COMMAND__MAX] = {
-	[COMMAND_DELIVERY] = { "Temporary delivery failure", "4.3.2", "Too busy, try again later" },
-	[COMMAND_CHECK] = { "Temporary lookup failure", "4.3.0", "Temporary lookup failure" },
+	[COMMAND_DELIVERY] = { "Temporary delivery failure", "4.3.2", "Too busy, try again later", "Delivery is not configured properly" },
+	[COMMAND_CHECK] = { "Temporary lookup failure", "4.3.0", "Temporary lookup failure", "Delivery is not configured properly" },
+	[COMMAND_HOOK] = { "Temporary filter failure", "4.3.2", "Too busy, try again later", "A filter is not configured properly" },
 };
 
 static const struct exit_row {
 	int		 status;	/* exit status */
 	int		 code;
 	char		 esc[6];
-	const char	*text;
+	const char	*text;		/* NULL: the kind's for what is not configured */
 } exits[] = {
 	{ 65, 550, "5.6.0", "Message content refused" },
 	{ 67, 550, "5.1.1", "No such recipient" },
 	{ 68, 550, "5.1.2", "No such host" },
 	{ 77, 550, "5.7.1", "Not permitted" },
-	{ 78, 451, "4.3.5", "Delivery is not configured properly" },
+	{ 78, 451, "4.3.5", NULL },
 	{ 100, 554, "5.3.0", "Delivery failed" },
-	{ 126, 451, "4.3.5", "Delivery is not configured properly" },
-	{ 127, 451, "4.3.5", "Delivery is not configured properly" },
+	{ 126, 451, "4.3.5", NULL },
+	{ 127, 451, "4.3.5", NULL },
 };
 
 /* The first line of a command's output. */
@@ -87,7 +89,7 @@ judge(enum command_kind kind, const struct child_result *r, struct verdict *v, c
 	}
 	if (r->status == -1) {
 		(void)snprintf(detail, size, "not started: %s", strerror(r->error));
-		verdict_set(v, 451, "4.3.5", "Delivery is not configured properly");
+		verdict_set(v, 451, "4.3.5", "%s", kinds[kind].unconfigured);
 		return;
 	}
 	if (status == -1) {
@@ -105,7 +107,7 @@ judge(enum command_kind kind, const struct child_result *r, struct verdict *v, c
 	}
 	for (size_t i = 0; i < COUNT(exits); i++)
 		if (exits[i].status == status)
-			verdict_set(v, exits[i].code, exits[i].esc, "%s", exits[i].text);
+			verdict_set(v, exits[i].code, exits[i].esc, "%s", exits[i].text != NULL ? exits[i].text : kinds[kind].unconfigured);
 }
 
 /* ---- argument vectors and environments ---- */
@@ -148,6 +150,13 @@ vector_strings(struct vector *v)
 	return strings;
 }
 
+/* Where the message begins: what runs before delivery sees it without trace fields. */
+static uint64_t
+message_at(const struct tx *tx)
+{
+	return tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
+}
+
 static void
 add_mailbox(struct buf *b, const struct mailbox *m)
 {
@@ -185,21 +194,24 @@ find_expansion(const char *p, size_t *len)
 static void
 add_expansion(struct buf *b, const struct command *w, enum expansion x)
 {
+	static const struct mailbox none;
+	const struct mailbox *rcpt = w->rcpts_n == 0 ? &none : &w->rcpts[0];	/* a hook may come before there is one */
+
 	switch (x) {
 	case X_SENDER:
 		add_mailbox(b, &w->tx->sender);
 		break;
 	case X_RECIPIENT:
-		add_mailbox(b, &w->rcpts[0]);
+		add_mailbox(b, rcpt);
 		break;
 	case X_RECIPIENTS:
 		add_mailboxes(b, w->rcpts, w->rcpts_n);
 		break;
 	case X_USER:
-		buf_add_str(b, w->rcpts[0].local);
+		buf_add_str(b, rcpt->local);
 		break;
 	case X_DOMAIN:
-		buf_add_str(b, w->rcpts[0].domain);
+		buf_add_str(b, rcpt->domain);
 		break;
 	case X_AUTH_USER:
 		buf_add_str(b, w->tx->auth_user);
@@ -270,6 +282,8 @@ add_environment(struct vector *v, const struct command *w)
 	buf_add_str(&v->b, "RECIPIENTS=");
 	add_mailboxes(&v->b, w->rcpts, w->rcpts_n);
 	vector_end_word(v);
+	if (w->event != NULL)
+		add_variable(v, "EVENT", w->event);
 	add_variable(v, "CLIENT_ADDRESS", tx->client_address);
 	add_variable(v, "CLIENT_HELO", tx->helo);
 	add_variable(v, "AUTH_USER", tx->auth_user);
@@ -280,7 +294,7 @@ add_environment(struct vector *v, const struct command *w)
 	add_variable(v, "BODY", tx->body == SMTP_BODY_8BITMIME ? "8BITMIME" : "7BIT");
 	add_variable(v, "SMTPUTF8", tx->utf8 ? "1" : "");
 	if (w->with_message) {
-		buf_printf(&v->b, "MESSAGE_SIZE=%llu", (unsigned long long)(tx->size - tx->header_at));
+		buf_printf(&v->b, "MESSAGE_SIZE=%llu", (unsigned long long)(tx->size - message_at(tx)));
 		vector_end_word(v);
 	}
 }
@@ -356,7 +370,7 @@ open_message(const struct tx *tx)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd == -1)	/* no /proc */
 		fd = fcntl(tx->fd, F_DUPFD_CLOEXEC, 0);
-	if (fd != -1 && lseek(fd, (off_t)tx->header_at, SEEK_SET) == -1) {
+	if (fd != -1 && lseek(fd, (off_t)message_at(tx), SEEK_SET) == -1) {
 		int error = errno;
 
 		close(fd);
@@ -367,7 +381,7 @@ open_message(const struct tx *tx)
 }
 
 static void
-op_done(struct op *op, const struct verdict *v, const char *detail)
+op_done(struct op *op, const struct verdict *v, const char *detail, struct span output)
 {
 	command_done *done = op->done;
 	void *arg = op->arg;
@@ -375,7 +389,7 @@ op_done(struct op *op, const struct verdict *v, const char *detail)
 	if (op->fd != -1)
 		close(op->fd);
 	free(op);
-	done(arg, v, detail);
+	done(arg, v, detail, output);
 }
 
 static void	start_waiting(struct commands *c);
@@ -389,10 +403,10 @@ log_result(const struct op *op, const struct child_result *r, const struct verdi
 
 	if (strcmp(v->esc, "4.3.5") == 0)
 		log_error(tx->session, "command_failed", LF_STR("id", tx->id), LF_STR("command", command), LF_STR("detail", detail));
-	if (r->output.len > 0)
+	if (r->output.len > 0 && (v->code != 0 || !op->what.takes_output))
 		log_info(tx->session, "command_output", LF_STR("id", tx->id), LF_STR("command", command), LF_STR("detail", detail),
 		    LF_SPAN("output", r->output));
-	if (v->code == 0 && op->fd != -1 && lseek(op->fd, 0, SEEK_CUR) < (off_t)tx->size)
+	if (v->code == 0 && op->what.kind == COMMAND_DELIVERY && lseek(op->fd, 0, SEEK_CUR) < (off_t)tx->size)
 		log_warn(tx->session, "stdin_unread", LF_STR("id", tx->id), LF_STR("command", command));
 }
 
@@ -401,13 +415,14 @@ op_ended(void *arg, const struct child_result *r)
 {
 	struct op *op = arg;
 	struct commands *c = op->commands;
+	struct span none = { 0 };
 	struct verdict v = { 0 };
 	char detail[128];
 
 	judge(op->what.kind, r, &v, detail, sizeof(detail));
 	log_result(op, r, &v, detail);
 	c->running--;
-	op_done(op, &v, detail);
+	op_done(op, &v, detail, op->what.takes_output ? r->output : none);
 	start_waiting(c);
 }
 
@@ -454,7 +469,7 @@ op_start(struct op *op)
 	(void)snprintf(detail, sizeof(detail), "not started: %s", strerror(errno));
 	log_error(tx->session, "command_failed", LF_STR("id", tx->id), LF_STR("command", op->what.words->v[0]), LF_STR("detail", detail));
 	verdict_set(&v, 451, "4.3.0", "%s", kinds[op->what.kind].temporary);
-	op_done(op, &v, detail);
+	op_done(op, &v, detail, (struct span){ 0 });
 }
 
 /* ---- those that wait ---- */
@@ -508,7 +523,7 @@ waited(void *arg, short revents)
 		struct verdict v = { 0 };
 
 		verdict_set(&v, 451, kinds[op->what.kind].busy_esc, "%s", kinds[op->what.kind].busy);
-		op_done(op, &v, "waited too long");
+		op_done(op, &v, "waited too long", (struct span){ 0 });
 	}
 }
 
@@ -539,7 +554,7 @@ commands_free(struct commands *c)
 		struct verdict v = { 0 };
 
 		verdict_set(&v, 451, "4.3.0", "%s", kinds[op->what.kind].temporary);
-		op_done(op, &v, "ended");
+		op_done(op, &v, "ended", (struct span){ 0 });
 	}
 	loop_remove(&c->slot);
 	free(c);
@@ -554,7 +569,7 @@ commands_start(struct commands *c, const struct command *what, command_done *don
 		struct verdict v = { 0 };
 
 		verdict_set(&v, 451, "4.3.0", "%s", kinds[what->kind].temporary);
-		done(arg, &v, "out of memory");
+		done(arg, &v, "out of memory", (struct span){ 0 });
 		return;
 	}
 	*op = (struct op){ .commands = c, .what = *what, .fd = -1, .until_at = c->loop->now_ms + what->timeout_ms, .done = done, .arg = arg };

@@ -9,7 +9,7 @@
 #include "child.h"
 #include "message.h"
 
-enum command_kind { COMMAND_DELIVERY, COMMAND_CHECK, COMMAND__MAX };
+enum command_kind { COMMAND_DELIVERY, COMMAND_CHECK, COMMAND_HOOK, COMMAND__MAX };
 
 /* What one command is run for. All pointers are borrowed until done. */
 struct command {
@@ -18,15 +18,17 @@ struct command {
 	const struct tx	*tx;
 	const struct mailbox *rcpts;	/* those that it is about */
 	size_t		 rcpts_n;
+	const char	*event;		/* of a hook: its variable EVENT; NULL: none */
+	bool		 takes_output;	/* done reads what it prints with exit status 0; else that is logged */
 	bool		 with_message;	/* its standard input is the message, from tx->header_at on */
 	int64_t		 timeout_ms;	/* of its run; it does not wait for its turn longer either */
 };
 
 /*
  * v: what the client is told; with exit status 0 its code is 0, for that is the caller's matter. detail: for the log ("exit 75",
- * "timeout", ...). All are borrowed until it returns.
+ * "timeout", ...). output: with takes_output, the first CHILD_OUTPUT_MAX octets. All are borrowed until it returns.
  */
-typedef void command_done(void *arg, const struct verdict *v, const char *detail);
+typedef void command_done(void *arg, const struct verdict *v, const char *detail, struct span output);
 
 /* Commands of one purpose: max of them at once, the others wait their turn. */
 struct commands;

@@ -50,11 +50,12 @@ struct op {
 /* ---- the interface ---- */
 
 static void
-delivered(void *arg, const struct verdict *v, const char *detail)
+delivered(void *arg, const struct verdict *v, const char *detail, struct span output)
 {
 	struct op *o = arg, op = *o;
 	struct verdict ok = { 0 };
 
+	(void)output;
 	free(o);
 	if (v->code == 0) {
 		verdict_set(&ok, 250, "2.0.0", "Ok: %s", op.tx->id);
@@ -65,10 +66,11 @@ delivered(void *arg, const struct verdict *v, const char *detail)
 
 /* recipient_command has spoken; the folder may have the last word. */
 static void
-checked(void *arg, const struct verdict *v, const char *detail)
+checked(void *arg, const struct verdict *v, const char *detail, struct span output)
 {
 	struct op *o = arg, op = *o;
 
+	(void)output;
 	free(o);
 	if (v->code != 0)
 		op.done(op.arg, v, detail);

@@ -69,7 +69,7 @@ trouble(struct filter_report *r, const char *what, struct span of)
 static bool
 next_line(struct span *rest, struct span *line)
 {
-	const char *p = rest->len == 0 ? NULL : memmem(rest->p, rest->len, "\r\n", 2);
+	const char *p = rest->p == NULL ? NULL : memmem(rest->p, rest->len, "\r\n", 2);
 
 	if (p == NULL)
 		return false;
@@ -82,7 +82,7 @@ next_line(struct span *rest, struct span *line)
 static size_t
 find_head(struct span reply, size_t from)
 {
-	const char *p = reply.len == 0 ? NULL : memmem(reply.p + from, reply.len - from, END, sizeof(END) - 1);
+	const char *p = reply.p == NULL ? NULL : memmem(reply.p + from, reply.len - from, END, sizeof(END) - 1);
 
 	return p == NULL ? 0 : (size_t)(p - reply.p) + sizeof(END) - 1;
 }
@@ -271,7 +271,7 @@ fail(struct spamd_check *k, const char *what, int error)
 {
 	struct filter_report r;
 
-	trouble(&r, what, error == 0 ? (struct span){ 0 } : text_span(strerror(error)));
+	trouble(&r, what, text_span(error == 0 ? NULL : strerror(error)));
 	report(k, &r);
 }
 
