@@ -605,10 +605,17 @@ conn_read(struct conn *c)
 	if (shaking && !stream_in_handshake(&c->stream))
 		tls_done(c);
 	if (n <= 0) {
+		int64_t deadline_at = c->slot.deadline_at;
+		bool go_on;
+
 		if (n == 0)
 			c->eof = true;
 		out_load(c);	/* what had to wait for the end of the handshake */
-		return conn_settle(c);
+		go_on = conn_settle(c);
+		/* a record that trickles in, or has nothing in it, is no sign of life (case 6.16) */
+		if (!shaking && c->stream.fd != -1 && !c->lingering && deadline_at < c->slot.deadline_at)
+			loop_deadline(&c->slot, deadline_at);
+		return go_on;
 	}
 	if (session_in_body(&c->session)) {
 		if (c->body_at == 0) {

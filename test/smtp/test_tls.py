@@ -258,6 +258,28 @@ def test_a_client_that_sends_and_does_not_read_costs_no_time(place, ca):
 		server.stop()
 
 
+@pytest.mark.parametrize("where", ["idle", "body"])
+def test_a_record_that_trickles_in_is_no_sign_of_life(start, ca, where):	# case 6.16
+	server = start(dict(ca.sections("mx"), **{"smtpd.timeouts": {"connection": "1s", "command": "1s"}}))
+	client = server.connect(hello=b"EHLO t.test\r\n")
+	client.starttls(ca.context())
+	assert client.cmd(b"EHLO t.test\r\n")[0] == 250
+	if where == "body":
+		client.start_data()
+	fd, octets = client.sock.detach(), b"\x17\x03\x03\x40\0" + bytes(30)
+	client.sock = socket.socket(fileno=fd)
+	client.sock.settimeout(0.1)
+	for i in range(len(octets)):
+		client.send(octets[i:i + 1])
+		try:
+			assert client.sock.recv(1) == b"\x17"		# the 421
+			break
+		except TimeoutError:
+			assert i + 1 < len(octets), "it is still there"
+	server.wait_log("timeout")
+	client.reset()
+
+
 @pytest.mark.parametrize("listener", ["mx", "tls"])
 @pytest.mark.parametrize("how", ["fin", "notify"])
 def test_what_is_cut_off_is_not_delivered(server, ca, listener, how):	# case 6.9
