@@ -64,7 +64,7 @@ struct conn {
 	int64_t		 body_at;	/* when the body, or a chunk that is thrown away, began to come; 0: there is none */
 	uint64_t	 body_octets;	/* of it, read since */
 	int64_t		 pause_at;	/* until then nothing is read; 0: no pause */
-	int64_t		 handshake_at;	/* when TLS began; 0: no handshake under way */
+	int64_t		 handshake_at;	/* when TLS began; 0: no handshake is under way, or the session knows of its end */
 	int64_t		 asked_us;	/* when the agent began to be waited for; 0: it is not */
 };
 
@@ -459,7 +459,7 @@ out_flush(struct conn *c)
 {
 	struct front *f = c->front;
 
-	while (buf_len(&f->out) > 0 && !holds_replies(c)) {
+	while (buf_len(&f->out) > 0 && !holds_replies(c) && c->handshake_at == 0) {
 		long n = stream_send(&f->streams, &c->stream, f->out.data + f->out.rpos, buf_len(&f->out));
 
 		if (n == -1 && errno == EAGAIN)
@@ -574,8 +574,8 @@ conn_wait(struct conn *c)
 	int64_t wait_ms = cfg->connection_ms, from = f->loop.now_ms;
 	short events = POLLIN;
 
-	if (stream_in_handshake(&c->stream)) {
-		events = stream_has_output(&c->stream) ? POLLIN | POLLOUT : POLLIN;
+	if (c->handshake_at != 0) {
+		events = stream_has_output(&c->stream) ? POLLOUT : POLLIN;	/* nothing is read while it cannot be answered */
 		wait_ms = cfg->handshake_ms;
 		from = c->handshake_at;
 	} else if (conn_is_blocked(c)) {
@@ -679,7 +679,7 @@ conn_read(struct conn *c)
 {
 	struct front *f = c->front;
 	size_t had = c->in_len;
-	bool shaking = stream_in_handshake(&c->stream);
+	bool shaking = c->handshake_at != 0;
 	long n;
 
 	if (had > 0)
@@ -692,10 +692,17 @@ conn_read(struct conn *c)
 	if (shaking && !stream_in_handshake(&c->stream))
 		tls_done(c);
 	if (n <= 0) {
+		int64_t deadline_at = c->slot.deadline_at;
+		bool go_on;
+
 		if (n == 0)
 			c->eof = true;
 		out_load(c);	/* what had to wait for the end of the handshake */
-		return conn_settle(c);
+		go_on = conn_settle(c);
+		/* a record that trickles in, or has nothing in it, is no sign of life (case 6.16) */
+		if (!shaking && c->stream.fd != -1 && !c->lingering && deadline_at < c->slot.deadline_at)
+			loop_deadline(&c->slot, deadline_at);
+		return go_on;
 	}
 	if (session_in_body(&c->session)) {
 		if (c->body_at == 0) {
@@ -750,7 +757,7 @@ conn_deadline(struct conn *c)
 		conn_close(c);
 		return;
 	}
-	if (stream_in_handshake(&c->stream)) {
+	if (c->handshake_at != 0) {
 		conn_broken(c, true, "timeout");
 		return;
 	}
@@ -783,7 +790,7 @@ conn_ready(void *arg, short revents)
 		conn_drain(c);
 	else if ((revents & POLLOUT) != 0 && stream_flush(&c->stream) == -1 && errno != EAGAIN)
 		conn_close(c);
-	else if ((revents & POLLOUT) != 0 && !stream_in_handshake(&c->stream))
+	else if ((revents & POLLOUT) != 0 && c->handshake_at == 0)
 		conn_work(c);
 	else if ((revents & (POLLIN | POLLOUT)) != 0)
 		conn_go_on(c);

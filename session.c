@@ -723,16 +723,14 @@ auth_response(struct session *s, struct span base64)
 	char response[SASL_RESPONSE_MAX];
 	long n = text_base64_decode(base64, response, sizeof(response));
 
-	if (n == -1) {
-		auth_end(s, R_AUTH_BASE64);
-		return;
-	}
 	buf_reset(s->io->secret);
-	if (buf_add(s->io->secret, response, (size_t)n) == -1)
+	if (n == -1)
+		auth_end(s, R_AUTH_BASE64);
+	else if (buf_add(s->io->secret, response, (size_t)n) == -1)
 		auth_end(s, R_AUTH_UNABLE);
 	else
 		ask(s, REQ_AUTH);
-	explicit_bzero(response, (size_t)n);
+	explicit_bzero(response, sizeof(response));
 }
 
 static void

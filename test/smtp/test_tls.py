@@ -228,6 +228,58 @@ def test_a_slow_handshake_has_an_end_and_holds_up_nobody(server, ca):
 	server.wait_log("tls_failed", reason="timeout")
 
 
+class NarrowServer(harness.FarServer):
+	"""Its sockets, and its clients', take little at once."""
+
+	NETWORK = "cd /proc/sys/net/ipv4 && echo 4096 4096 4096 | tee tcp_wmem >tcp_rmem && " + harness.FarServer.NETWORK
+
+
+@pytest.mark.root
+def test_a_client_that_sends_and_does_not_read_costs_no_time(place, ca):
+	ca.issue("long", ["mx.local.test"] + ["host-%d.local.test" % i for i in range(800)])
+	server = NarrowServer(place, dict(ca.sections("long"), **{"smtpd.listener mx": {"address": "192.0.2.1:0"},
+		"smtpd.timeouts": {"handshake": "1500ms"}}))
+	server.start()
+	try:
+		client = server.connect(hello=b"EHLO t.test\r\n")
+		assert client.cmd(b"STARTTLS\r\n") == (220, "2.0.0")
+		records = ssl.MemoryBIO()
+		with pytest.raises(ssl.SSLWantReadError):
+			ca.context().wrap_bio(ssl.MemoryBIO(), records, server_hostname="mx.local.test").do_handshake()
+		client.send(records.read())
+		assert client.sock.recv(1) == b"\x16"	# the rest is more than the server's socket takes
+		client.send(b"\x16\x03\x03\0\x10")
+		(front,) = server.fronts()
+		before = harness.cpu_ticks(front)
+		server.wait_log("tls_failed", reason="timeout")
+		assert harness.cpu_ticks(front) - before < 20	# of 150
+		client.reset()
+	finally:
+		server.stop()
+
+
+@pytest.mark.parametrize("where", ["idle", "body"])
+def test_a_record_that_trickles_in_is_no_sign_of_life(start, ca, where):	# case 6.16
+	server = start(dict(ca.sections("mx"), **{"smtpd.timeouts": {"connection": "1s", "command": "1s"}}))
+	client = server.connect(hello=b"EHLO t.test\r\n")
+	client.starttls(ca.context())
+	assert client.cmd(b"EHLO t.test\r\n")[0] == 250
+	if where == "body":
+		client.start_data()
+	fd, octets = client.sock.detach(), b"\x17\x03\x03\x40\0" + bytes(30)
+	client.sock = socket.socket(fileno=fd)
+	client.sock.settimeout(0.1)
+	for i in range(len(octets)):
+		client.send(octets[i:i + 1])
+		try:
+			assert client.sock.recv(1) == b"\x17"		# the 421
+			break
+		except TimeoutError:
+			assert i + 1 < len(octets), "it is still there"
+	server.wait_log("timeout")
+	client.reset()
+
+
 @pytest.mark.parametrize("listener", ["mx", "tls"])
 @pytest.mark.parametrize("how", ["fin", "notify"])
 def test_what_is_cut_off_is_not_delivered(server, ca, listener, how):	# case 6.9
