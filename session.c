@@ -463,6 +463,12 @@ cmd_bdat(struct session *s, struct span arg)
 
 /* ---- commands ---- */
 
+static bool
+auth_is_offered(const struct session *s)
+{
+	return s->io->mechanisms != 0 && (s->tls || s->loopback);
+}
+
 static void
 reply_mechanisms(struct session *s)
 {
@@ -508,7 +514,7 @@ cmd_hello(struct session *s, struct span arg, bool esmtp)
 		reply_line(s, true, 250, NULL, "LIMITS RCPTMAX=1");
 	if (s->io->has_tls && !s->tls)
 		reply_line(s, true, 250, NULL, "STARTTLS");
-	if (s->io->mechanisms != 0 && (s->tls || s->loopback))
+	if (auth_is_offered(s))
 		reply_mechanisms(s);
 	reply(s, 250, NULL, "CHUNKING");
 }
@@ -604,6 +610,10 @@ cmd_mail(struct session *s, struct span arg)
 		return;
 	case SMTP_PARAM_OK:
 		break;
+	}
+	if (params.auth && !auth_is_offered(s)) {
+		reply_canned(s, R_PARAM_UNKNOWN);
+		return;
 	}
 	if (params.size > s->config->max_message_size) {
 		refuse_mail(s, R_TOO_BIG);

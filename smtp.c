@@ -553,6 +553,41 @@ param_smtputf8(const struct param *p, struct mail_params *out)
 	return !p->has_value;	/* RFC 6531 3.4 */
 }
 
+/* An upper-case hexadecimal digit's value, or -1. */
+static int
+hex_value(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* RFC 3461 4: any octet may be written as "+" and two digits; here only what is printable (case 5.14). */
+static bool
+is_xtext(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		int high, low;
+
+		if (s.p[i] != '+')
+			continue;
+		if (s.len - i < 3)
+			return false;
+		high = hex_value(s.p[i + 1]);
+		low = hex_value(s.p[i + 2]);
+		if (high < 2 || high > 7 || low == -1 || (high == 7 && low == 15))
+			return false;
+		i += 2;
+	}
+	return true;
+}
+
+/* RFC 4954 5: <>, or an address as xtext. Clients that pass on others' mail send it, since they were offered AUTH. */
+static bool
+param_auth(const struct param *p, struct mail_params *out)
+{
+	out->auth = true;
+	return p->value.len > 0 && is_xtext(p->value);
+}
+
 static const struct {
 	const char	*keyword;
 	bool		(*run)(const struct param *p, struct mail_params *out);
@@ -560,6 +595,7 @@ static const struct {
 	{ "SIZE", param_size },
 	{ "BODY", param_body },
 	{ "SMTPUTF8", param_smtputf8 },
+	{ "AUTH", param_auth },
 };
 
 static bool

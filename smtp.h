@@ -66,6 +66,7 @@ struct mail_params {
 	uint64_t	size;		/* SIZE=, 0 when absent */
 	enum smtp_body	body;		/* BODY= */
 	bool		utf8;		/* SMTPUTF8 */
+	bool		auth;		/* AUTH= is there; whose mail it is said to be is of no use to anyone (RFC 4954 5: as if it were <>) */
 };
 
 /* The parameters of MAIL, after the path: "" or " K=V ...". A SIZE of more than 20 digits is a syntax error, one over INT64_MAX is INT64_MAX. */

@@ -115,7 +115,7 @@ try_arguments(struct span s, size_t text_size)
 	if (param == SMTP_PARAM_OK)
 		must(params.size <= INT64_MAX && params.body < SMTP_BODY__MAX);
 	if (smtp_rcpt_params(s) == SMTP_PARAM_OK)
-		must(param == SMTP_PARAM_OK && params.size == 0 && !params.utf8);
+		must(param == SMTP_PARAM_OK && params.size == 0 && !params.utf8 && !params.auth);
 	if (smtp_bdat(s, &size, &last))
 		must(size <= INT64_MAX);
 	if (smtp_status_line(s, esc, text, text_size)) {

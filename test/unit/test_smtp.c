@@ -532,7 +532,8 @@ test_helo(void **unused)
 #define GOOD_P SMTP_PARAM_OK
 #define BAD_P SMTP_PARAM_SYNTAX
 #define NEW_P SMTP_PARAM_UNKNOWN
-#define NONE_P { 0, SMTP_BODY_7BIT, false }
+#define NONE_P { 0, SMTP_BODY_7BIT, false, false }
+#define AUTH_P { 0, SMTP_BODY_7BIT, false, true }
 
 static const struct {
 	struct span		in;
@@ -543,13 +544,13 @@ static const struct {
 	{ SPAN(" "), GOOD_P, GOOD_P, NONE_P },
 	{ SPAN(" \t "), GOOD_P, GOOD_P, NONE_P },
 	{ SPAN(" SIZE=0"), GOOD_P, NEW_P, NONE_P },
-	{ SPAN(" size=1000 "), GOOD_P, NEW_P, { 1000, SMTP_BODY_7BIT, false } },
-	{ SPAN(" SIZE=1  BODY=8bitmime smtputf8  "), GOOD_P, NEW_P, { 1, SMTP_BODY_8BITMIME, true } },
+	{ SPAN(" size=1000 "), GOOD_P, NEW_P, { 1000, SMTP_BODY_7BIT, false, false } },
+	{ SPAN(" SIZE=1  BODY=8bitmime smtputf8  "), GOOD_P, NEW_P, { 1, SMTP_BODY_8BITMIME, true, false } },
 	{ SPAN(" BODY=7BIT"), GOOD_P, NEW_P, NONE_P },
-	{ SPAN(" SIZE=9223372036854775807"), GOOD_P, NEW_P, { INT64_MAX, SMTP_BODY_7BIT, false } },
-	{ SPAN(" SIZE=9223372036854775808"), GOOD_P, NEW_P, { INT64_MAX, SMTP_BODY_7BIT, false } },
-	{ SPAN(" SIZE=99999999999999999999"), GOOD_P, NEW_P, { INT64_MAX, SMTP_BODY_7BIT, false } },
-	{ SPAN(" SIZE=00000000000000000001"), GOOD_P, NEW_P, { 1, SMTP_BODY_7BIT, false } },
+	{ SPAN(" SIZE=9223372036854775807"), GOOD_P, NEW_P, { INT64_MAX, SMTP_BODY_7BIT, false, false } },
+	{ SPAN(" SIZE=9223372036854775808"), GOOD_P, NEW_P, { INT64_MAX, SMTP_BODY_7BIT, false, false } },
+	{ SPAN(" SIZE=99999999999999999999"), GOOD_P, NEW_P, { INT64_MAX, SMTP_BODY_7BIT, false, false } },
+	{ SPAN(" SIZE=00000000000000000001"), GOOD_P, NEW_P, { 1, SMTP_BODY_7BIT, false, false } },
 	{ SPAN(" SIZE=000000000000000000001"), BAD_P, NEW_P, NONE_P },
 	{ SPAN(" SIZE=100000000000000000000000000000"), BAD_P, NEW_P, NONE_P },
 	{ SPAN(" SIZE=abc"), BAD_P, NEW_P, NONE_P },
@@ -575,7 +576,23 @@ static const struct {
 	{ SPAN(" SIZES=1"), NEW_P, NEW_P, NONE_P },
 	{ SPAN(" NOTIFY="), NEW_P, NEW_P, NONE_P },
 	{ SPAN(" NOTIFY=NEVER"), NEW_P, NEW_P, NONE_P },
-	{ SPAN(" AUTH=x+0Aevil"), NEW_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=<>"), GOOD_P, NEW_P, AUTH_P },
+	{ SPAN(" auth=bob@x.test"), GOOD_P, NEW_P, AUTH_P },
+	{ SPAN(" AUTH=b+20+3D+2B+7Eb@x.test"), GOOD_P, NEW_P, AUTH_P },
+	{ SPAN(" AUTH=<> SIZE=1"), GOOD_P, NEW_P, { 1, SMTP_BODY_7BIT, false, true } },
+	{ SPAN(" AUTH=<> AUTH=<>"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH="), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+0Aevil"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+1F"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+7F"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+80"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+2"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+2b"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=x+/0"), BAD_P, NEW_P, NONE_P },
+	{ SPAN(" AUTH=a=b"), BAD_P, BAD_P, NONE_P },
+	{ SPAN(" AUTH=\xc3\xbc"), BAD_P, BAD_P, NONE_P },
 	{ SPAN(" SIZE=1 FOO=BAR"), NEW_P, NEW_P, NONE_P },
 	{ SPAN(" ="), BAD_P, BAD_P, NONE_P },
 	{ SPAN(" =\""), BAD_P, BAD_P, NONE_P },
@@ -609,6 +626,7 @@ test_params(void **unused)
 		assert_int_equal(p.size, param_rows[i].want.size);
 		assert_int_equal(p.body, param_rows[i].want.body);
 		assert_int_equal(p.utf8, param_rows[i].want.utf8);
+		assert_int_equal(p.auth, param_rows[i].want.auth);
 	}
 }
 
