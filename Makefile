@@ -9,7 +9,7 @@
 
 CFLAGS ?= -Os
 WARNINGS = -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wconversion -Wvla
-SECTIONS = -ffunction-sections -fdata-sections
+SECTIONS = -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections
 LIBS = -lcurl -lbearssl -linih
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
@@ -22,12 +22,12 @@ MUSL_CC = $(DEPS)/bin/musl-gcc
 export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 
 OBJS = smtpd.o \
-	front.o agent.o \
-	session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
-	message.o header.o content.o sender.o auth.o passwd.o jwt.o oauth.o http.o rspamd.o spamd.o limits.o \
-	hook.o deliver.o command.o writer.o recipients.o maildir.o \
+	front.o agent.o exporter.o healthcheck.o \
+	stream.o session.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
+	message.o policy.o header.o sender.o auth.o passwd.o jwt.o oauth.o http.o limits.o metrics.o procstat.o \
+	content.o rspamd.o spamd.o hook.o command.o deliver.o writer.o recipients.o maildir.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o file.o \
-	buf.o text.o log.o
+	pool.o buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
 
 # Programs for tests and fuzzing are built for this machine's C library: build/asan with sanitizers, build/plain without

@@ -17,11 +17,16 @@
 #include "deliver.h"
 #include "ipc.h"
 #include "loop.h"
+#include "oauth.h"
+#include "policy.h"
+#include "pool.h"
 #include "sandbox.h"
+#include "tls.h"
 
 #define FRONTS_MAX (CONFIG_LISTENERS_MAX * CONFIG_WORKERS_MAX)
-#define LOOP_OTHERS 1024	/* loop slots that are not fronts: children and the Maildir writers */
+#define LOOP_OTHERS 256		/* loop slots that are neither fronts nor children: Maildir writers, HTTP calls, timers */
 #define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
+#define FETCHES_MAX 16		/* HTTP calls at once */
 
 /* A mail transaction of a session. It outlives the session while its message is being delivered. */
 struct work {
@@ -31,17 +36,39 @@ struct work {
 	uint32_t	 slot;
 	char		 address[IPC_ADDRESS_MAX + 1];
 	char		 helo[SMTP_DOMAIN_MAX + 1];
+	char		 auth_user[SMTP_ADDRESS_MAX + 1];
+	char		 tls_name[SMTP_DOMAIN_MAX + 1];
+	bool		 relays;	/* the client may send to domains that are not ours */
 	bool		 busy;		/* deliver_check() or deliver_start() has it */
 	bool		 forgotten;	/* RESET or CLOSE came meanwhile */
 	bool		 unknown;	/* a recipient was unknown, and is told at the end of data */
+	bool		 delivering;	/* deliver_start() has been called */
+	unsigned	 listener_slot;	/* of metrics */
 	struct mailbox	 rcpt;		/* that is being checked */
 	int64_t		 started_us, delivery_us;
 	uint32_t	 data_ms;
 };
 
+/* A SASL exchange whose credentials are being checked. It outlives the session. */
+struct exchange {
+	struct front	*front;		/* NULL: the session or its front is gone */
+	struct agent	*agent;
+	uint32_t	 slot;
+	uint64_t	 session;
+	enum sasl_mechanism mechanism;
+	int64_t		 started_us;
+	char		 address[IPC_ADDRESS_MAX + 1];
+	char		 response[IPC_RESPONSE_MAX];	/* what the credentials point into; wiped */
+	size_t		 response_len;
+};
+
 struct client {
 	uint64_t	 session;	/* 0: the slot is free */
 	struct work	*work;		/* owned, unless busy and forgotten; NULL: no transaction */
+	struct exchange	*exchange;	/* auth_check()'s until it is done; NULL: none */
+	bool		 trusted;	/* it relays without AUTH */
+	bool		 logged_in;	/* as front->users has it */
+	int64_t		 expires_time;	/* of the login */
 	char		 address[IPC_ADDRESS_MAX + 1];
 };
 
@@ -50,7 +77,9 @@ struct front {
 	struct loop_slot slot;
 	int		 fd;		/* owned */
 	const struct listener *listener;
+	unsigned	 listener_slot;	/* of metrics */
 	struct client	*clients;	/* max_connections, mapped */
+	char		(*users)[SMTP_ADDRESS_MAX + 1];	/* as many, mapped: who has logged in; touched by those that do */
 	struct buf	 queue;		/* answers that its socket had no room for: length and datagram, one after the other */
 };
 
@@ -61,6 +90,10 @@ struct agent {
 	struct loop_slot control;
 	struct children	*children;
 	struct deliver	*deliver;
+	struct http	*http;		/* NULL: no issuer is configured, as oauth */
+	struct oauth	*oauth;
+	struct auth	*auth;
+	struct senders	*senders;
 	struct front	 fronts[FRONTS_MAX];
 	size_t		 fronts_n;
 	uint32_t	 serial;	/* of the last message's id */
@@ -167,7 +200,48 @@ work_forget(struct client *c)
 	}
 }
 
-/* One line that tells the whole story of a message. */
+/* A recipient's domain is told if it is ours. */
+static void
+count_rejected(const struct agent *a, unsigned listener_slot, const char *domain, enum metrics_reason why)
+{
+	struct metrics *m = a->args.metrics;
+
+	metrics_add(m, M_MESSAGES_REJECTED, listener_slot, metrics_find(m, ML_DOMAIN, text_span(domain)), why, 1);
+}
+
+/* Why a message was refused, by what its client was told, before a delivery was tried. */
+static const struct {
+	const char		*esc;
+	enum metrics_reason	 reason;
+} reasons[] = {
+	{ "5.3.4", MR_SIZE }, { "5.5.2", MR_NEWLINE }, { "5.6.0", MR_SYNTAX }, { "5.4.6", MR_POLICY }, { "5.7.1", MR_FROM },
+	{ "5.1.1", MR_UNKNOWN_RECIPIENT }, { "4.3.1", MR_STORAGE },
+};
+
+static void
+count_message(const struct work *w, const struct verdict *v)
+{
+	struct metrics *m = w->agent->args.metrics;
+	const char *domain = w->tx.rcpts_n == 0 ? "" : w->tx.rcpts[0].domain;
+	enum metrics_reason why = w->delivering ? MR_DELIVERY : MR_OTHER;
+	unsigned result = v->code / 100 == 2 ? MD_SUCCESS : v->code / 100 == 4 ? MD_TEMPFAIL : MD_REJECT;
+
+	if (w->delivering) {
+		metrics_add(m, M_DELIVERIES, metrics_find(m, ML_AGENT, text_span(deliver_agent_name(w->agent->deliver, &w->tx))), result, 0, 1);
+		metrics_observe(m, M_DELIVERY_DURATION, result, loop_clock_us() - w->delivery_us);
+	}
+	if (v->code / 100 == 2) {
+		metrics_add(m, M_MESSAGES_RECEIVED, w->listener_slot, metrics_find(m, ML_DOMAIN, text_span(domain)), 0, 1);
+		metrics_observe(m, M_MESSAGES_SIZE, 0, (int64_t)(w->tx.size - w->tx.header_at));
+		return;
+	}
+	for (size_t i = 0; i < COUNT(reasons) && !w->delivering; i++)
+		if (strcmp(reasons[i].esc, v->esc) == 0)
+			why = reasons[i].reason;
+	count_rejected(w->agent, w->listener_slot, domain, why);
+}
+
+/* Count a message, and write the line that tells its whole story. */
 static void
 log_message(const struct work *w, const struct verdict *v, const char *detail)
 {
@@ -176,6 +250,7 @@ log_message(const struct work *w, const struct verdict *v, const char *detail)
 	int64_t now = loop_clock_us();
 	struct buf b;
 
+	count_message(w, v);
 	smtp_mailbox_print(&tx->sender, from);
 	buf_fixed(&b, to, sizeof(to));
 	for (size_t i = 0; i < tx->rcpts_n && buf_len(&b) < LOG_VALUE_MAX; i++) {
@@ -186,15 +261,25 @@ log_message(const struct work *w, const struct verdict *v, const char *detail)
 	}
 	(void)snprintf(reply, sizeof(reply), "%d %s %s", v->code, v->esc, v->text);
 	log_info(tx->session, "message", LF_STR("id", tx->id), LF_STR("listener", tx->listener->name),
-	    LF_STR("client", w->address), LF_STR("helo", w->helo), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
+	    LF_STR("client", w->address), LF_STR("helo", w->helo), LF_STR("user", w->auth_user), LF_STR("tls", tx->tls_version),
+	    LF_STR("cipher", tx->tls_cipher), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
 	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - tx->header_at),
-	    LF_STR("agent", deliver_agent_name(w->agent->deliver)),
+	    LF_STR("agent", deliver_agent_name(w->agent->deliver, tx)),
 	    LF_STR("result", v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),
 	    LF_STR("reply", reply), LF_STR("detail", detail), LF_INT("data_ms", w->data_ms),
 	    LF_US("delivery_ms", w->delivery_us == 0 ? 0 : now - w->delivery_us), LF_US("total_ms", now - w->started_us));
 }
 
 /* ---- requests ---- */
+
+/* The exchange ends unanswered. */
+static void
+exchange_forget(struct client *c)
+{
+	if (c->exchange != NULL)
+		c->exchange->front = NULL;
+	c->exchange = NULL;
+}
 
 static void
 request_connect(struct front *f, const struct request *q)
@@ -203,13 +288,141 @@ request_connect(struct front *f, const struct request *q)
 	struct verdict v = { 0 };
 
 	work_forget(c);
-	c->session = q->session;
+	exchange_forget(c);
+	*c = (struct client){ .session = q->session };
 	memcpy(c->address, q->address, sizeof(c->address));
+	c->trusted = policy_is_trusted(f->listener, c->address);
+	/* a front cannot make this up: it has not the key of the ticket */
+	if (q->login != NULL && auth_ticket_is_good(f->agent->args.key, q->session, q->login->user, q->login->expires_time,
+	    q->login->ticket)) {
+		memcpy(f->users[q->slot], q->login->user, sizeof(f->users[q->slot]));
+		c->logged_in = true;
+		c->expires_time = q->login->expires_time;
+	}
 	if (q->resumed)
 		return;
 	verdict_set(&v, 220, "", "Ready");
 	answer(f, q->slot, q->session, &v, -1);
 }
+
+/* ---- AUTH ---- */
+
+/* What the client is told of a check; the log gets the reason. */
+static void
+auth_verdict(const struct exchange *x, const struct auth_result *r, struct verdict *v)
+{
+	static const char *const outcomes[] = { [AUTH_GOOD] = "good", [AUTH_BAD] = "bad", [AUTH_UNABLE] = "unable", [AUTH_OUT] = "out" };
+	static const enum metrics_auth results[] = { [AUTH_GOOD] = MA_SUCCESS, [AUTH_BAD] = MA_FAILURE, [AUTH_UNABLE] = MA_ERROR,
+	    [AUTH_OUT] = MA_FAILURE };
+
+	switch (r->outcome) {
+	case AUTH_GOOD:
+		verdict_set(v, 235, "2.7.0", "Authentication successful");
+		break;
+	case AUTH_BAD:
+		verdict_set(v, 535, "5.7.8", "Authentication credentials invalid");
+		break;
+	case AUTH_UNABLE:
+		verdict_set(v, 454, "4.7.0", "Temporary authentication failure");
+		break;
+	case AUTH_OUT:
+		verdict_set(v, 421, "4.7.0", "Too many failed authentication attempts, try again later");
+		break;
+	}
+	metrics_add(x->agent->args.metrics, M_AUTH_ATTEMPTS,
+	    metrics_find(x->agent->args.metrics, ML_MECHANISM, text_span(sasl_name(x->mechanism))), results[r->outcome], 0, 1);
+	if (r->outcome == AUTH_OUT)
+		metrics_add(x->agent->args.metrics, M_LIMIT_HITS, MH_AUTH_FAILURES_PER_IP, 0, 0, 1);
+	log_fields(r->outcome == AUTH_UNABLE ? LOG_ERROR : LOG_INFO, x->session, "auth", LF_STR("client", x->address),
+	    LF_STR("mechanism", sasl_name(x->mechanism)), LF_STR("user", r->user), LF_STR("result", outcomes[r->outcome]),
+	    LF_STR("reason", r->reason), LF_STR("kid", r->kid), LF_STR("token", r->token),
+	    LF_US("took_ms", loop_clock_us() - x->started_us));
+}
+
+static void
+exchange_free(struct exchange *x)
+{
+	explicit_bzero(x->response, x->response_len);
+	free(x);
+}
+
+static void
+auth_checked(void *arg, const struct auth_result *r)
+{
+	struct exchange *x = arg;
+	struct agent *a = x->agent;
+	struct front *f = x->front;
+	struct answer reply = { .slot = x->slot, .session = x->session, .fd = -1 };
+	unsigned per_ip = a->config->auth_failures_per_ip;
+	struct client *c;
+
+	auth_verdict(x, r, &reply.verdict);
+	if (r->outcome == AUTH_BAD)
+		limits_auth_failed(a->args.limits, x->address, r->user, per_ip, a->loop.now_ms);
+	else if (r->outcome == AUTH_GOOD)
+		limits_auth_good(a->args.limits, x->address, r->user);
+	if (f == NULL) {	/* the client has left meanwhile */
+		exchange_free(x);
+		return;
+	}
+	c = &f->clients[x->slot];
+	c->exchange = NULL;
+	if (r->outcome == AUTH_GOOD && text_copy(reply.login.user, sizeof(reply.login.user), text_span(r->user)) == 0) {
+		memcpy(f->users[x->slot], reply.login.user, sizeof(reply.login.user));
+		c->logged_in = true;
+		c->expires_time = reply.login.expires_time = r->expires_time;
+		auth_ticket(a->args.key, x->session, reply.login.user, r->expires_time, reply.login.ticket);
+	}
+	answer_send(f, &reply);
+	exchange_free(x);
+}
+
+/* Whether it may not even try (case 7.9): its address has failed too often, or has as this user. */
+static bool
+is_out(const struct exchange *x, const struct credentials *cred)
+{
+	const struct config *c = x->agent->config;
+	char user[SMTP_ADDRESS_MAX + 1];
+
+	(void)auth_user_name(c, cred->authcid, user);	/* a token's user is not known yet */
+	return limits_auth_is_out(x->agent->args.limits, x->address, user, c->auth_failures_per_ip, x->agent->loop.now_ms);
+}
+
+static void
+request_auth(struct front *f, const struct request *q)
+{
+	struct agent *a = f->agent;
+	struct client *c = &f->clients[q->slot];
+	struct credentials cred;
+	struct exchange *x;
+	struct verdict v = { 0 };
+	const char *why;
+
+	if (c->logged_in || c->exchange != NULL || f->listener->auth == AUTH_OFF || q->mechanism >= SASL__MAX) {
+		verdict_set(&v, 503, "5.5.1", "Bad sequence of commands");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	x = calloc(1, sizeof(*x));
+	if (x == NULL) {
+		verdict_set(&v, 454, "4.7.0", "Temporary authentication failure");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	*x = (struct exchange){ .front = f, .agent = a, .slot = q->slot, .session = q->session, .started_us = loop_clock_us(),
+	    .mechanism = (enum sasl_mechanism)q->mechanism, .response_len = q->response.len };
+	memcpy(x->address, c->address, sizeof(x->address));
+	memcpy(x->response, q->response.p, q->response.len);
+	c->exchange = x;
+	if (sasl_parse(x->mechanism, x->response, x->response_len, &cred, &why) == -1)
+		auth_checked(x, &(struct auth_result){ .outcome = AUTH_BAD, .user = "", .reason = why, .kid = "", .token = "" });
+	else if (is_out(x, &cred))
+		auth_checked(x, &(struct auth_result){ .outcome = AUTH_OUT, .user = "", .reason = "too many failures", .kid = "", .token = "" });
+	else
+		auth_check(a->auth, x->session, &cred, x->address, auth_checked, x);
+}
+
+/* ---- the envelope ---- */
 
 /* Whether a message of so many octets can be stored at all now. */
 static bool
@@ -227,6 +440,13 @@ has_room(const struct agent *a, uint64_t size)
 	return fs.f_bavail * fs.f_frsize >= size + SPOOL_RESERVE;
 }
 
+/* Submission is for those we know, whether or not there is a way to log in. */
+static bool
+needs_login(const struct listener *l)
+{
+	return l->auth == AUTH_REQUIRED || l->mode == MODE_SUBMISSION || l->mode == MODE_SMTPS;
+}
+
 static void
 request_mail(struct front *f, const struct request *q)
 {
@@ -236,9 +456,23 @@ request_mail(struct front *f, const struct request *q)
 	struct work *w;
 
 	work_forget(c);
+	if (needs_login(f->listener) && !c->logged_in && !c->trusted) {
+		count_rejected(a, f->listener_slot, "", MR_AUTH);
+		verdict_set(&v, 530, "5.7.0", "Authentication required");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	if (c->logged_in && real_time_us() / 1000000 > c->expires_time) {	/* case 8.29 */
+		log_info(q->session, "auth_expired", LF_STR("user", f->users[q->slot]));
+		count_rejected(a, f->listener_slot, "", MR_AUTH);
+		verdict_set(&v, 530, "5.7.0", "Authentication has expired");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
 	if (!has_room(a, q->size)) {
 		log_error(q->session, "spool_full", LF_STR("spool_dir", a->config->spool_dir), LF_INT("size", q->size),
 		    LF_STR("help", "not enough space for messages in flight"));
+		count_rejected(a, f->listener_slot, "", MR_STORAGE);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
@@ -251,16 +485,31 @@ request_mail(struct front *f, const struct request *q)
 	}
 	memcpy(w->address, c->address, sizeof(w->address));
 	memcpy(w->helo, q->helo, sizeof(w->helo));
+	if (c->logged_in)
+		memcpy(w->auth_user, f->users[q->slot], sizeof(w->auth_user));
+	memcpy(w->tls_name, q->tls_name, sizeof(w->tls_name));
+	w->relays = c->logged_in || c->trusted;
 	w->agent = a;
 	w->front = f;
 	w->slot = q->slot;
+	w->listener_slot = f->listener_slot;
 	w->started_us = loop_clock_us();
 	w->tx = (struct tx){ .session = q->session, .config = a->config, .listener = f->listener, .client_address = w->address,
-	    .helo = w->helo, .auth_user = "", .tls_version = "", .tls_cipher = "", .esmtp = q->esmtp, .body = q->body,
-	    .utf8 = q->utf8, .fd = -1 };
+	    .helo = w->helo, .auth_user = w->auth_user, .tls_version = tls_version_name(q->tls_version),
+	    .tls_cipher = tls_suite_name(q->tls_suite), .tls_name = w->tls_name, .esmtp = q->esmtp, .body = q->body, .utf8 = q->utf8,
+	    .fd = -1 };
 	if (q->path[0] != '\0' && smtp_mailbox(text_span(q->path), q->utf8, &w->tx.sender) != SMTP_PATH_OK) {
 		work_free(w);
+		count_rejected(a, f->listener_slot, "", MR_SYNTAX);
 		verdict_set(&v, 501, "5.1.7", "Syntax error in sender address");
+		answer(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	if (c->logged_in && q->path[0] != '\0' && !senders_allow(a->senders, w->auth_user, &w->tx.sender, a->loop.now_ms)) {
+		log_info(q->session, "sender_refused", LF_STR("user", w->auth_user), LF_STR("from", q->path));
+		work_free(w);
+		count_rejected(a, f->listener_slot, "", MR_FROM);
+		verdict_set(&v, 550, "5.7.1", "Not allowed to send as this address");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
@@ -328,6 +577,7 @@ rcpt_done(void *arg, const struct verdict *known, const char *detail)
 		smtp_mailbox_print(&w->rcpt, address);
 		log_info(w->tx.session, "rcpt_refused", LF_STR("id", w->tx.id), LF_STR("rcpt", address), LF_INT("code", v.code),
 		    LF_STR("text", v.text), LF_STR("detail", detail));
+		count_rejected(w->agent, w->listener_slot, w->rcpt.domain, v.code / 100 == 5 ? MR_UNKNOWN_RECIPIENT : MR_DELIVERY);
 	}
 	answer(w->front, w->slot, w->tx.session, &v, -1);
 }
@@ -339,6 +589,7 @@ request_rcpt(struct front *f, const struct request *q)
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
 	struct mailbox *m;
+	bool foreign;
 
 	if (w == NULL || w->busy || w->tx.fd != -1) {
 		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
@@ -353,24 +604,30 @@ request_rcpt(struct front *f, const struct request *q)
 	} else if (smtp_mailbox(text_span(q->path), w->tx.utf8, m) != SMTP_PATH_OK) {
 		verdict_set(&v, 501, "5.1.3", "Syntax error in recipient address");
 	}
-	if (v.code == 0 && !is_our_domain(a->config, m->domain)) {
+	foreign = !is_our_domain(a->config, m->domain);
+	if (v.code == 0 && foreign && (!w->relays || a->config->relay_command.n == 0)) {
 		char address[SMTP_ADDRESS_MAX + 1];
 
 		smtp_mailbox_print(m, address);
 		log_info(q->session, "rcpt_refused", LF_STR("id", w->tx.id), LF_STR("rcpt", address), LF_INT("code", 550),
 		    LF_STR("text", "Relay denied"));
+		count_rejected(a, f->listener_slot, m->domain, MR_RELAY_DENIED);
 		verdict_set(&v, 550, "5.7.1", "Relay denied");
 	} else if (v.code == 0 && has_recipient(&w->tx, m)) {
 		verdict_set(&v, 250, "2.1.5", "Recipient ok");
-	} else if (v.code == 0 && w->tx.rcpts_n > 0 && a->config->per_recipient) {
+	} else if (v.code == 0 && w->tx.rcpts_n > 0 && foreign != w->tx.foreign) {	/* one reply is one outcome, of one delivery */
+		verdict_set(&v, 452, "4.5.3", "Recipients of our domains and of others one after the other");
+	} else if (v.code == 0 && w->tx.rcpts_n > 0 && (foreign ? a->config->relay_per_recipient : a->config->per_recipient)) {
 		verdict_set(&v, 452, "4.5.3", "One recipient at a time");
 	} else if (v.code == 0 && w->tx.rcpts_n >= a->config->max_recipients) {
+		metrics_add(a->args.metrics, M_LIMIT_HITS, MH_MAX_RECIPIENTS, 0, 0, 1);
 		verdict_set(&v, 452, "4.5.3", "Too many recipients");
 	}
 	if (v.code != 0) {
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
+	w->tx.foreign = foreign;
 	w->busy = true;
 	deliver_check(a->deliver, &w->tx, m, rcpt_done, w);
 }
@@ -430,6 +687,7 @@ request_message(struct front *f, const struct request *q)
 	struct agent *a = f->agent;
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
+	const char *why;
 
 	if (w == NULL || w->busy || w->tx.fd == -1) {
 		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
@@ -446,9 +704,12 @@ request_message(struct front *f, const struct request *q)
 	}
 	w->tx.size = MESSAGE_ROOM + q->size;
 	if (message_trace(&w->tx, (time_t)(real_time_us() / 1000000)) == -1 || message_seal(&w->tx) == -1) {
-		const char *why = strerror(errno);
-
+		why = strerror(errno);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
+		message_done(w, &v, why);
+		return;
+	}
+	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &v, &why)) {
 		message_done(w, &v, why);
 		return;
 	}
@@ -457,6 +718,7 @@ request_message(struct front *f, const struct request *q)
 		message_done(w, &v, "unknown recipient");
 		return;
 	}
+	w->delivering = true;
 	deliver_start(a->deliver, &w->tx, message_done, w);
 }
 
@@ -478,6 +740,7 @@ request_close(struct front *f, const struct request *q)
 	struct client *c = &f->clients[q->slot];
 
 	work_forget(c);
+	exchange_forget(c);
 	*c = (struct client){ 0 };
 }
 
@@ -492,6 +755,9 @@ take_request(struct front *f, const struct request *q)
 	switch (q->kind) {
 	case REQ_CONNECT:
 		request_connect(f, q);
+		break;
+	case REQ_AUTH:
+		request_auth(f, q);
 		break;
 	case REQ_MAIL:
 		request_mail(f, q);
@@ -521,13 +787,26 @@ take_request(struct front *f, const struct request *q)
 /* ---- fronts ---- */
 
 static void
+front_unmap(const struct front *f)
+{
+	size_t max = f->agent->config->max_connections;
+
+	if (f->clients != NULL)
+		(void)munmap(f->clients, max * sizeof(*f->clients));
+	if (f->users != NULL)
+		(void)munmap(f->users, max * sizeof(*f->users));
+}
+
+static void
 front_gone(struct front *f)
 {
 	struct agent *a = f->agent;
 
-	for (size_t i = 0; i < a->config->max_connections; i++)
+	for (size_t i = 0; i < a->config->max_connections; i++) {
 		work_forget(&f->clients[i]);
-	(void)munmap(f->clients, a->config->max_connections * sizeof(*f->clients));
+		exchange_forget(&f->clients[i]);
+	}
+	front_unmap(f);
 	loop_remove(&f->slot);
 	close(f->fd);
 	buf_clear(&f->queue);
@@ -545,6 +824,7 @@ front_ready(void *arg, short revents)
 		answer_flush(f);
 	for (;;) {
 		struct request q;
+		struct login login;
 		int fd;
 		long n = ipc_recv(f->fd, datagram, sizeof(datagram), &fd);
 
@@ -555,7 +835,7 @@ front_ready(void *arg, short revents)
 			n = -1;
 			errno = EBADMSG;
 		}
-		if (n <= 0 || ipc_unpack_request(&q, datagram, (size_t)n) == -1 || take_request(f, &q) == -1 || f->queue.failed) {
+		if (n <= 0 || ipc_unpack_request(&q, &login, datagram, (size_t)n) == -1 || take_request(f, &q) == -1 || f->queue.failed) {
 			if (n != 0)
 				log_error(0, "front_request", LF_STR("listener", f->listener->name), LF_ERRNO(n == -1 ? errno : EBADMSG));
 			front_gone(f);
@@ -569,20 +849,18 @@ front_add(struct agent *a, uint32_t listener, int fd)
 {
 	size_t max = a->config->max_connections;
 	struct front *f = NULL;
-	void *clients;
 
 	for (size_t i = 0; i < FRONTS_MAX && f == NULL; i++)
 		if (a->fronts[i].agent == NULL)
 			f = &a->fronts[i];
 	if (f == NULL || listener >= a->config->listeners_n)
 		return -1;
-	clients = mmap(NULL, max * sizeof(*f->clients), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (clients == MAP_FAILED)
-		return -1;
-	*f = (struct front){ .agent = a, .fd = fd, .listener = &a->config->listeners[listener], .clients = clients };
-	buf_init(&f->queue, max * 512);
-	if (loop_add(&a->loop, &f->slot, fd, POLLIN, front_ready, f) == -1) {
-		(void)munmap(clients, max * sizeof(*f->clients));
+	*f = (struct front){ .agent = a, .fd = fd, .listener = &a->config->listeners[listener],
+		    .listener_slot = metrics_find(a->args.metrics, ML_LISTENER, text_span(a->config->listeners[listener].name)),
+	    .clients = pool_reserve(max * sizeof(*f->clients)), .users = pool_reserve(max * sizeof(*f->users)) };
+	buf_init(&f->queue, max * 1024);
+	if (f->clients == NULL || f->users == NULL || loop_add(&a->loop, &f->slot, fd, POLLIN, front_ready, f) == -1) {
+		front_unmap(f);
 		*f = (struct front){ .fd = -1 };
 		return -1;
 	}
@@ -619,31 +897,65 @@ control_ready(void *arg, short revents)
 	}
 }
 
+/* What checks credentials and senders; the order of making is that of their uses. */
+static int
+agent_init(struct agent *a)
+{
+	const struct config *c = a->config;
+	size_t children = c->max_deliveries + DELIVER_CHECKS_MAX + c->max_auths;
+
+	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS + children) == -1 ||
+	    loop_add(&a->loop, &a->control, a->args.control_fd, POLLIN, control_ready, a) == -1)
+		return -1;
+	a->children = children_new(&a->loop, children);
+	if (a->children == NULL || (a->deliver = deliver_new(&a->loop, c, a->children)) == NULL)
+		return -1;
+	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
+	if (c->issuers_n > 0 && ((a->http = http_new(&a->loop, FETCHES_MAX)) == NULL ||
+	    (a->oauth = oauth_new(&a->loop, a->http, c)) == NULL))
+		return -1;
+	a->auth = auth_new(&a->loop, c, a->children, a->oauth);
+	a->senders = senders_new(c);
+	return a->auth == NULL || a->senders == NULL ? -1 : 0;
+}
+
+static void
+agent_clear(struct agent *a)
+{
+	children_end(a->children);
+	oauth_free(a->oauth);
+	auth_free(a->auth);
+	http_free(a->http);
+	senders_free(a->senders);
+	deliver_free(a->deliver);
+	children_free(a->children);
+	loop_clear(&a->loop);
+}
+
+/* Whether something is at work that a client has yet to hear of. */
+static bool
+is_busy(const struct agent *a)
+{
+	return a->fronts_n > 0 || deliver_pending(a->deliver) > 0;
+}
+
 int
 agent_run(const struct agent_args *args)
 {
 	static struct agent agent;	/* large, and one a process */
 	struct agent *a = &agent;
-	const struct config *c = args->config;
 
 	a->args = *args;
-	a->config = c;
+	a->config = args->config;
 	(void)sandbox_max_fds();
-	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS) == -1 ||
-	    loop_add(&a->loop, &a->control, args->control_fd, POLLIN, control_ready, a) == -1)
+	if (agent_init(a) == -1)
 		fatal("agent", "cannot start: %s", strerror(errno));
-	a->children = children_new(&a->loop, c->max_deliveries + DELIVER_CHECKS_MAX);
-	a->deliver = a->children == NULL ? NULL : deliver_new(&a->loop, c, a->children);
-	if (a->deliver == NULL)
-		fatal("agent", "cannot prepare deliveries: %s", strerror(errno));
-	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
 	/* its own end comes when no front is left that could ask, and what they asked for is done */
-	while (!a->loop.stop && !(a->draining && a->fronts_n == 0 && deliver_pending(a->deliver) == 0))
+	while (!a->loop.stop && (!a->draining || is_busy(a))) {
 		if (loop_turn(&a->loop, a->draining ? 1000 : -1) == -1)
 			fatal("agent", "poll: %s", strerror(errno));
-	children_end(a->children);
-	deliver_free(a->deliver);
-	children_free(a->children);
-	loop_clear(&a->loop);
+		metrics_log_lines(args->metrics);
+	}
+	agent_clear(a);
 	return 0;
 }

@@ -4,12 +4,15 @@
 #ifndef AGENT_H
 #define AGENT_H
 
-#include "config.h"
+#include "auth.h"
 #include "limits.h"
+#include "metrics.h"
 
 struct agent_args {
 	const struct config	*config;	/* borrowed until exit, as the rest */
-	const struct limits	*limits;
+	struct limits		*limits;
+	struct metrics		*metrics;
+	const struct auth_key	*key;		/* of tickets */
 	int			 control_fd;	/* to the master; owned from now on */
 };
 

@@ -519,14 +519,3 @@ auth_ticket_is_good(const struct auth_key *k, uint64_t session, const char *user
 	explicit_bzero(mine, sizeof(mine));
 	return good;
 }
-
-/* Until oauth.c is there, and then to be removed: everything links. */
-__attribute__((weak)) void
-oauth_check(struct oauth *o, uint64_t session, struct span token, int64_t wait_ms, auth_done *done, void *arg)
-{
-	(void)o;
-	(void)session;
-	(void)token;
-	(void)wait_ms;
-	refuse(done, arg, AUTH_UNABLE, "", "not built in");
-}

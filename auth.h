@@ -14,7 +14,12 @@
 struct auth;
 struct oauth;
 
-enum auth_outcome { AUTH_GOOD, AUTH_BAD, AUTH_UNABLE };
+enum auth_outcome {
+	AUTH_GOOD,
+	AUTH_BAD,
+	AUTH_UNABLE,	/* whatever says it cannot be asked now */
+	AUTH_OUT,	/* not even asked: too many failures (the agent's word, not auth_check()'s) */
+};
 
 struct auth_result {
 	enum auth_outcome outcome;

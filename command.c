@@ -289,6 +289,7 @@ add_environment(struct vector *v, const struct command *w)
 	add_variable(v, "AUTH_USER", tx->auth_user);
 	add_variable(v, "TLS_VERSION", tx->tls_version);
 	add_variable(v, "TLS_CIPHER", tx->tls_cipher);
+	add_variable(v, "TLS_SERVER_NAME", tx->tls_name);
 	add_variable(v, "MESSAGE_ID", tx->id);
 	add_variable(v, "LISTENER", tx->listener->name);
 	add_variable(v, "BODY", tx->body == SMTP_BODY_8BITMIME ? "8BITMIME" : "7BIT");
@@ -340,7 +341,7 @@ command_refuses_recipient(const struct words *words, const struct mailbox *m)
 bool
 command_refuses(const struct words *words, const struct tx *tx, struct verdict *v, const char **why)
 {
-	const char *const others[] = { tx->client_address, tx->helo, tx->auth_user, tx->tls_version, tx->tls_cipher };
+	const char *const others[] = { tx->client_address, tx->helo, tx->auth_user, tx->tls_version, tx->tls_cipher, tx->tls_name };
 
 	if (is_unsafe(tx->sender.local) || is_unsafe(tx->sender.domain) ||
 	    (tx->sender.local[0] == '-' && uses(words, X_SENDER))) {

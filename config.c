@@ -100,7 +100,7 @@ static const struct key keys[] = {
 	K(listener, LISTENER, "auth", enum, auth, enum listener_auth, "", 0, 0, auths, "#required",
 	    "Whether clients log in. Empty: by mode, smtp off, alt optional, submission and smtps required."),
 	K(listener, LISTENER, "require_tls", bool, require_tls, bool, "yes", 0, 0, NULL, NULL,
-	    "Whether clients log in, and on submission send, over TLS only. Those on this machine may without."),
+	    "Whether mode submission takes mail over TLS only. Clients on this machine may without."),
 	K(listener, LISTENER, "trusted_networks", networks, trusted_networks, struct networks, "", 0, 0, NULL, "#10.0.0.0/8, fd00::/8",
 	    "Clients from here may send to any domain without logging in."),
 
@@ -141,6 +141,11 @@ static const struct key keys[] = {
 	    "How often keys are fetched."),
 	K(issuer, OAUTH, "leeway", time, leeway_ms, int64_t, "60s", 0, 10 * 60 * 1000, NULL, NULL,
 	    "How far its clock may be from ours."),
+
+	K_BOOL(METRICS, "enabled", metrics_enabled, "Whether Prometheus is served, and whoever asks whether we are alive and ready."),
+	K_STRING(METRICS, "address", address, metrics_address, "127.0.0.1:9100", NULL, "Where to listen for it, by HTTP."),
+	K_STRING(METRICS, "path", path, metrics_path, "/metrics", NULL,
+	    "Where the metrics are, beside /health, /healthz (alive) and /readyz (ready)."),
 
 	K_SIZE(LIMITS, "max_message_size", max_message_size, "25m", KIB, 2 * KIB * KIB * KIB,
 	    "The largest message taken, announced by SIZE (RFC 1870)."),

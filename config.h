@@ -168,6 +168,10 @@ struct config {
 	struct hook_config hooks[CONFIG_HOOKS_MAX];
 	size_t		 hooks_n;
 
+	bool		 metrics_enabled;	/* [smtpd.metrics] */
+	char		*metrics_address;	/* as a listener's */
+	char		*metrics_path;
+
 	uint64_t	 max_message_size;	/* [smtpd.limits], octets */
 	unsigned	 max_recipients;
 	unsigned	 max_connections;

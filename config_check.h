@@ -13,6 +13,7 @@
 #define RELAY "smtpd.relay"
 #define TLS "server.tls"
 #define AUTH "smtpd.auth"
+#define METRICS "smtpd.metrics"
 #define LIMITS "smtpd.limits"
 #define TIMEOUTS "smtpd.timeouts"
 

@@ -31,11 +31,19 @@ answer_now(deliver_done *done, void *arg, int code, const char *esc, const char 
 	done(arg, &v, detail);
 }
 
+/* The command that such mail is handed to; without words for ours, which then goes into Maildirs. */
+static const struct words *
+command_for(const struct deliver *d, const struct tx *tx)
+{
+	return tx->foreign ? &d->config->relay_command : &d->config->command;
+}
+
 /* A recipient that no command can be told of. */
 static bool
-is_refused_recipient(const struct deliver *d, const struct mailbox *m)
+is_refused_recipient(const struct deliver *d, const struct tx *tx, const struct mailbox *m)
 {
-	return command_refuses_recipient(&d->config->command, m) || command_refuses_recipient(&d->config->recipient_command, m);
+	return command_refuses_recipient(command_for(d, tx), m) ||
+	    (!tx->foreign && command_refuses_recipient(&d->config->recipient_command, m));
 }
 
 /* A delivery, or the check of a recipient, that a command does. */
@@ -96,7 +104,7 @@ deliver_new(struct loop *l, const struct config *config, struct children *childr
 	if ((d->deliveries = commands_new(l, children, &user, config->max_deliveries)) == NULL ||
 	    (d->checks = commands_new(l, children, &user, DELIVER_CHECKS_MAX)) == NULL)
 		goto fail;
-	if (config->command.n == 0 && (d->maildir = maildir_new(l, config, &writer)) == NULL)
+	if (config->maildir[0] != '\0' && (d->maildir = maildir_new(l, config, &writer)) == NULL)
 		goto fail;
 	if (config->recipients_file[0] != '\0' && (d->recipients = recipients_new(config->recipients_file, l->now_ms)) == NULL)
 		goto fail;
@@ -130,8 +138,12 @@ deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt
 	struct op *op;
 	const char *why;
 
-	if (is_refused_recipient(d, rcpt)) {
+	if (is_refused_recipient(d, tx, rcpt)) {
 		answer_now(done, arg, 550, "5.1.1", "No such recipient", "cannot be handed to a command");
+		return;
+	}
+	if (tx->foreign) {
+		answer_now(done, arg, 250, "2.1.5", "Recipient ok", "");
 		return;
 	}
 	switch (d->recipients == NULL ? RECIPIENTS_KNOWN : recipients_find(d->recipients, rcpt, d->loop->now_ms)) {
@@ -173,16 +185,16 @@ deliver_start(struct deliver *d, const struct tx *tx, deliver_done *done, void *
 	struct op *op;
 	const char *why;
 
-	if (d->maildir != NULL) {
+	if (!tx->foreign && d->maildir != NULL) {
 		maildir_deliver(d->maildir, tx, done, arg);
 		return;
 	}
 	for (size_t i = 0; i < tx->rcpts_n; i++)	/* deliver_check() has said so already */
-		if (is_refused_recipient(d, &tx->rcpts[i])) {
+		if (is_refused_recipient(d, tx, &tx->rcpts[i])) {
 			answer_now(done, arg, 550, "5.1.1", "No such recipient", "cannot be handed to a command");
 			return;
 		}
-	if (command_refuses(&c->command, tx, &v, &why)) {
+	if (command_refuses(command_for(d, tx), tx, &v, &why)) {
 		done(arg, &v, why);
 		return;
 	}
@@ -192,7 +204,7 @@ deliver_start(struct deliver *d, const struct tx *tx, deliver_done *done, void *
 		return;
 	}
 	*op = (struct op){ .d = d, .tx = tx, .done = done, .arg = arg };
-	commands_start(d->deliveries, &(struct command){ .kind = COMMAND_DELIVERY, .words = &c->command, .tx = tx, .rcpts = tx->rcpts,
+	commands_start(d->deliveries, &(struct command){ .kind = COMMAND_DELIVERY, .words = command_for(d, tx), .tx = tx, .rcpts = tx->rcpts,
 	    .rcpts_n = tx->rcpts_n, .with_message = true, .timeout_ms = c->delivery_ms }, delivered, op);
 }
 
@@ -203,7 +215,9 @@ deliver_pending(const struct deliver *d)
 }
 
 const char *
-deliver_agent_name(const struct deliver *d)
+deliver_agent_name(const struct deliver *d, const struct tx *tx)
 {
+	if (tx->foreign)
+		return "relay";
 	return d->maildir == NULL ? "command" : "maildir";
 }

@@ -1,5 +1,5 @@
 /*
- * deliver.h - the delivery agents behind one interface: command, maildir (later lmtp, relay).
+ * deliver.h - the delivery agents behind one interface: command, maildir, relay command (later lmtp, relay to a URL).
  *
  * All recipients of a message or none (DESIGN: one reply, one outcome). See DESIGN.md, "The delivery contract".
  */
@@ -26,18 +26,20 @@ struct deliver	*deliver_new(struct loop *l, const struct config *config, struct 
 void		 deliver_free(struct deliver *d);
 
 /*
- * Can this recipient get mail: recipients_file, recipient_command, Maildir (in this order, as far as configured).
+ * Can this recipient get mail: recipients_file, recipient_command, Maildir (in this order, as far as configured); one of a domain
+ * that is not ours can, as far as we know.
  * done is called exactly once, from the loop or from inside this call: 250 2.1.5, 550 5.1.1, 451 4.3.0.
  */
 void		 deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt, deliver_done *done, void *arg);
 /*
- * Deliver one complete message, tx->fd from tx->header_at on, to tx->rcpts. Beyond max_deliveries it waits its turn.
+ * Deliver one complete message, tx->fd from tx->header_at on, to tx->rcpts, which are all ours or all foreign. Beyond max_deliveries it
+ * waits its turn.
  * tx is borrowed until done, which is called exactly once, from the loop or from inside this call.
  */
 void		 deliver_start(struct deliver *d, const struct tx *tx, deliver_done *done, void *arg);
 /* How many are running or waiting. */
 size_t		 deliver_pending(const struct deliver *d);
-/* "command", "maildir" */
-const char	*deliver_agent_name(const struct deliver *d);
+/* "command", "maildir", "relay" */
+const char	*deliver_agent_name(const struct deliver *d, const struct tx *tx);
 
 #endif

@@ -1,16 +1,15 @@
 /*
  * front.c - a listener's poll loop: socket to session, requests to the agent and verdicts back.
  *
- * What a client may cost is laid out before it connects: a slot of struct conn, and from two pools a block for input that
- * cannot be used yet and one for replies that cannot be sent yet. The blocks are touched, and so cost memory, only while
- * they hold something; an idle client holds none.
+ * What a client may cost is laid out before it connects: a slot of struct conn, and from pools a block for input that cannot be used
+ * yet, one for replies that cannot be sent yet, one for a SASL response that the agent cannot take yet, and for TLS an engine and a
+ * buffer. The blocks are touched, and so cost memory, only while they hold something; an idle client holds an engine at most.
  */
 #include "front.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,13 +17,13 @@
 #include "loop.h"
 #include "sandbox.h"
 #include "session.h"
+#include "stream.h"
 
 #define IN_SIZE 16384		/* read at once, and kept of one client */
 #define OUT_SIZE 4096		/* replies kept of one client */
 #define BODY_SIZE (IN_SIZE + 16)	/* a body is never longer than what it came from, but for an octet held back */
 #define ACCEPT_MAX 64		/* clients taken in one turn, so that those inside get theirs */
 #define ACCEPT_PAUSE_MS 100	/* out of descriptors or memory */
-#define PENALTY_MS 1000		/* case 3.16 */
 #define LINGER_MS 2000		/* after our last reply, for the client to read it: closing on unread input would destroy it */
 #define LINGER_MAX (256 * 1024)
 #define BODY_RATE 500		/* octets a second that a message must come with, on average */
@@ -33,14 +32,6 @@
 #define FDS_RESERVE 32		/* descriptors that are not clients' */
 #define FDS_LAST 4		/* nor for message files: for a new agent */
 
-/* Blocks of one size in memory that costs nothing until it is touched; the last given back is the next given out. */
-struct pool {
-	char		*memory;
-	uint32_t	*free;		/* numbers of blocks given back, free[0..free_n - 1] */
-	uint32_t	 free_n, fresh;	/* fresh: the first that was never given out */
-	size_t		 size;
-};
-
 enum owes {			/* datagrams that the agent must still get, in this order */
 	OWES_RESET = 1,
 	OWES_REQUEST = 2,
@@ -48,14 +39,15 @@ enum owes {			/* datagrams that the agent must still get, in this order */
 };
 
 struct conn {
-	int		 fd;		/* owned; -1: none */
+	struct stream	 stream;	/* owned; its fd is -1 when there is no client */
 	int		 file;		/* the message file, owned; -1: none */
 	struct front	*front;
 	struct conn	*next;		/* of the free list, or of those that owe the agent something */
 	struct loop_slot slot;
 	struct session	 session;
 	char		*in, *out;	/* blocks of the pools, or NULL */
-	uint32_t	 in_len, out_len;
+	char		*secret;	/* as these: the response of an AUTH that has not been sent yet */
+	uint32_t	 in_len, out_len, secret_len;
 	uint32_t	 number;	/* this slot's */
 	uint32_t	 spool;		/* steps counted for the message file */
 	uint32_t	 lingered;	/* octets thrown away since our last reply */
@@ -65,12 +57,15 @@ struct conn {
 	bool		 sent;		/* what the session waits for has been sent */
 	bool		 lingering;
 	bool		 eof;		/* the client has sent all that it will send */
+	bool		 logged_in;	/* front->logins has it */
 	uint32_t	 reset_ms;	/* how long the body of the transaction to forget took */
 	uint64_t	 file_len;	/* octets of the body written */
 	int64_t		 line_at;	/* when the unfinished line began; 0: there is none */
 	int64_t		 body_at;	/* when the body, or a chunk that is thrown away, began to come; 0: there is none */
 	uint64_t	 body_octets;	/* of it, read since */
 	int64_t		 pause_at;	/* until then nothing is read; 0: no pause */
+	int64_t		 handshake_at;	/* when TLS began; 0: no handshake under way */
+	int64_t		 asked_us;	/* when the agent began to be waited for; 0: it is not */
 };
 
 struct front {
@@ -79,51 +74,105 @@ struct front {
 	struct loop_slot listen, control, agent;
 	int		 agent_fd;	/* owned; -1: none at present */
 	struct conn	*conns;		/* max_conns of them */
+	struct login	*logins;	/* as many, for an agent that takes over; touched by those that log in */
 	struct conn	*free;		/* slots that are free again */
 	size_t		 fresh;		/* the first slot that was never used: nothing behind it has been touched */
 	struct conn	*owing, **owing_end;
 	size_t		 fds;		/* how many descriptors there can be */
 	size_t		 max_conns, used;	/* slots in use, those that only owe a CLOSE included */
-	struct pool	 in_pool, out_pool;
+	struct pool	 in_pool, out_pool, secret_pool;
+	struct streams	 streams;
+	struct session_io io;
+	struct session_counts counts;
+	unsigned	 listener_slot, command_slots[SESSION_COMMANDS], request_slots[REQ__MAX];	/* of metrics */
 	uint64_t	 serial;	/* of the last session */
 	bool		 draining, stopping;
 	bool		 abandoned;	/* no agent came */
 	int64_t		 stop_at;	/* when stopping: the end of all patience */
-	struct buf	 out, body;	/* of the connection at work; empty between two */
+	struct buf	 out, body, secret;	/* of the connection at work; empty between two */
 	char		 in[IN_SIZE];	/* of the connection at work */
 	char		 out_memory[OUT_SIZE];
 	char		 body_memory[BODY_SIZE];
+	char		 secret_memory[SASL_RESPONSE_MAX];
 };
 
 static void	conn_work(struct conn *c);
 
-/* ---- pools ---- */
+/* ---- what is counted ---- */
 
-static int
-pool_init(struct pool *p, size_t size, size_t n)
+static const struct {
+	enum canned		reply;
+	enum metrics_limit	limit;
+} limit_replies[] = {
+	{ R_TOO_MANY_ERRORS, MH_MAX_ERRORS }, { R_TOO_MANY_RCPTS, MH_MAX_RECIPIENTS }, { R_TOO_BIG, MH_MAX_MESSAGE_SIZE },
+	{ R_NO_SPACE, MH_MAX_SPOOL_MEMORY }, { R_AUTH_MANY, MH_MAX_AUTH_FAILURES },
+};
+
+/* Why a MAIL was refused; those that are not here are errors of syntax. */
+static const struct {
+	enum canned		reply;
+	enum metrics_reason	reason;
+} mail_replies[] = { { R_TOO_BIG, MR_SIZE }, { R_TLS_NEEDED, MR_TLS } };
+
+/* The command that a request's duration is counted for; of DATA and BDAT it is the end of data. */
+static const char *const request_commands[REQ__MAX] = {
+	[REQ_AUTH] = "AUTH", [REQ_MAIL] = "MAIL", [REQ_RCPT] = "RCPT", [REQ_MESSAGE] = "DATA"
+};
+
+static enum metrics_reason
+mail_reason(enum canned reply)
 {
-	p->size = size;
-	p->memory = mmap(NULL, size * n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	p->free = mmap(NULL, sizeof(*p->free) * n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p->memory == MAP_FAILED || p->free == MAP_FAILED)
-		return -1;
-	p->free_n = p->fresh = 0;
-	return 0;
+	for (size_t i = 0; i < COUNT(mail_replies); i++)
+		if (mail_replies[i].reply == reply)
+			return mail_replies[i].reason;
+	return MR_SYNTAX;
 }
 
-/* There are as many as connections, which hold one at most, so there is always one left. */
-static char *
-pool_take(struct pool *p)
+/* Hand on what the sessions have done. */
+static void
+count_sessions(struct front *f)
 {
-	uint32_t block = p->free_n > 0 ? p->free[--p->free_n] : p->fresh++;
+	struct session_counts *n = &f->counts;
+	struct metrics *m = f->args.metrics;
 
-	return p->memory + (size_t)block * p->size;
+	if (!n->any)
+		return;
+	for (size_t i = 0; i < SESSION_COMMANDS; i++)
+		if (n->commands[i] > 0)
+			metrics_add(m, M_COMMANDS, f->command_slots[i], 0, 0, n->commands[i]);
+	for (size_t i = 0; i < COUNT(limit_replies); i++)
+		metrics_add(m, M_LIMIT_HITS, limit_replies[i].limit, 0, 0, n->canned[limit_replies[i].reply]);
+	for (enum canned r = R_NONE; r < R__MAX; r++)
+		metrics_add(m, M_MESSAGES_REJECTED, f->listener_slot, 0, mail_reason(r), n->mail_refused[r]);
+	*n = (struct session_counts){ 0 };
 }
 
 static void
-pool_give(struct pool *p, const char *block)
+count_answer(struct front *f, enum request_kind kind, int64_t took_us)
 {
-	p->free[p->free_n++] = (uint32_t)((size_t)(block - p->memory) / p->size);
+	if (request_commands[kind] != NULL)
+		metrics_observe(f->args.metrics, M_COMMAND_DURATION, f->request_slots[kind], took_us);
+}
+
+static void
+count_tls(struct front *f, unsigned version)
+{
+	static const enum metrics_tls versions[] = { MT_1_0, MT_1_1, MT_1_2, MT_1_3 };
+	unsigned minor = version - 0x0301;	/* as on the wire */
+
+	metrics_add(f->args.metrics, M_TLS_CONNECTIONS, f->listener_slot, minor < COUNT(versions) ? versions[minor] : MT_OTHER, 0, 1);
+}
+
+static void
+count_init(struct front *f)
+{
+	const struct metrics *m = f->args.metrics;
+
+	f->listener_slot = metrics_find(m, ML_LISTENER, text_span(f->args.listener->name));
+	for (size_t i = 1; session_command_name(i) != NULL; i++)
+		f->command_slots[i] = metrics_find(m, ML_COMMAND, text_span(session_command_name(i)));
+	for (size_t i = 0; i < REQ__MAX; i++)
+		f->request_slots[i] = metrics_find(m, ML_COMMAND, text_span(request_commands[i]));
 }
 
 /* ---- the agent's side ---- */
@@ -164,10 +213,41 @@ agent_introduce(struct conn *c)
 	if (c->known || c->session.waits_for == REQ_CONNECT)
 		return 0;
 	memcpy(q.address, c->session.address, sizeof(q.address));
+	if (c->logged_in)
+		q.login = &c->front->logins[c->number];
 	if (agent_send(c, &q) == -1)
 		return -1;
 	c->known = true;
 	return 0;
+}
+
+/* What the session does not know of its request. */
+static void
+complete_request(const struct conn *c, struct request *q)
+{
+	const struct tls *tls = c->stream.tls;
+
+	if (c->body_at != 0)
+		q->data_ms = (uint32_t)(c->front->loop.now_ms - c->body_at);
+	if (q->kind == REQ_AUTH)
+		q->response = c->secret != NULL ? (struct span){ c->secret, c->secret_len } : buf_span(&c->front->secret);
+	if (q->kind == REQ_MAIL && tls != NULL) {
+		q->tls_version = tls_version(tls);
+		q->tls_suite = tls_suite(tls);
+		/* cannot fail: a name is no longer than there is room */
+		(void)text_copy(q->tls_name, sizeof(q->tls_name), text_span(tls_server_name(tls)));
+	}
+}
+
+static void
+secret_drop(struct conn *c)
+{
+	if (c->secret != NULL) {
+		explicit_bzero(c->secret, c->secret_len);
+		pool_give(&c->front->secret_pool, c->secret);
+	}
+	c->secret = NULL;
+	c->secret_len = 0;
 }
 
 static void
@@ -197,11 +277,11 @@ agent_settle(struct conn *c)
 		struct request q;
 
 		session_request(&c->session, &q);
-		if (c->body_at != 0)
-			q.data_ms = (uint32_t)(c->front->loop.now_ms - c->body_at);
+		complete_request(c, &q);
 		if (agent_introduce(c) == -1 || agent_send(c, &q) == -1)
 			return -1;
 		c->known = c->sent = true;
+		secret_drop(c);
 	}
 	c->owes &= (uint8_t)~OWES_REQUEST;
 	if ((c->owes & OWES_CLOSE) != 0) {
@@ -282,12 +362,12 @@ conn_close(struct conn *c)
 	log_debug(c->session.id, "disconnect", LF_INT("commands", c->session.commands),
 	    LF_INT("messages", c->session.messages));
 	loop_remove(&c->slot);
-	close(c->fd);
-	c->fd = -1;
+	stream_close(&f->streams, &c->stream);
 	file_close(c);
 	in_drop(c);
 	out_drop(c);
 	buf_reset(&f->out);	/* what it can no longer be told is for nobody else */
+	secret_drop(c);
 	limits_disconnect(f->args.limits, f->args.row);
 	agent_queue(c, OWES_CLOSE);
 	agent_flush(f);
@@ -346,10 +426,22 @@ conn_carry_out(struct conn *c)
 	}
 	if (c->file != -1 && c->session.waits_for != REQ_MESSAGE && c->session.state != ST_DATA && c->session.state != ST_BDAT)
 		file_close(c);
-	if (c->session.waits_for != REQ_NONE && !c->sent)
+	if (c->session.waits_for != REQ_NONE && !c->sent) {
+		if (c->asked_us == 0)
+			c->asked_us = loop_clock_us();
 		agent_queue(c, OWES_REQUEST);
+	}
 	if (c->queued)
 		agent_flush(f);
+	if (buf_len(&f->secret) == 0)
+		return;
+	if (!c->sent && c->session.waits_for == REQ_AUTH) {	/* the agent's socket is full */
+		c->secret = pool_take(&f->secret_pool);
+		c->secret_len = (uint32_t)buf_len(&f->secret);
+		memcpy(c->secret, f->secret.data, c->secret_len);
+	}
+	explicit_bzero(f->secret.data, buf_len(&f->secret));
+	buf_reset(&f->secret);
 }
 
 /* Replies of a group leave in one write (RFC 2920 3.2): not while the group's next answer is only a moment away. */
@@ -368,11 +460,9 @@ out_flush(struct conn *c)
 	struct front *f = c->front;
 
 	while (buf_len(&f->out) > 0 && !holds_replies(c)) {
-		ssize_t n = send(c->fd, f->out.data + f->out.rpos, buf_len(&f->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+		long n = stream_send(&f->streams, &c->stream, f->out.data + f->out.rpos, buf_len(&f->out));
 
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n == -1 && (errno == EAGAIN || errno == ENOBUFS))
+		if (n == -1 && errno == EAGAIN)
 			break;
 		if (n == -1)
 			return -1;
@@ -413,7 +503,7 @@ conn_feed(struct conn *c, size_t n)
 
 		taken += now;
 		conn_carry_out(c);
-		if (now == 0 || c->session.waits_for != REQ_NONE || c->session.state == ST_CLOSING || c->session.penalty)
+		if (now == 0 || c->session.waits_for != REQ_NONE || c->session.state == ST_CLOSING || c->session.penalty_ms != 0)
 			break;
 		if (buf_room(&f->out) < SESSION_OUT_ROOM)
 			break;
@@ -438,7 +528,7 @@ conn_feed(struct conn *c, size_t n)
 static void
 conn_linger(struct conn *c)
 {
-	if (c->eof || shutdown(c->fd, SHUT_WR) == -1) {
+	if (stream_shut(&c->front->streams, &c->stream) == -1 || c->eof) {
 		conn_close(c);
 		return;
 	}
@@ -451,7 +541,7 @@ static void
 conn_drain(struct conn *c)
 {
 	struct front *f = c->front;
-	ssize_t n = recv(c->fd, f->in, sizeof(f->in), MSG_DONTWAIT);
+	ssize_t n = recv(c->stream.fd, f->in, sizeof(f->in), MSG_DONTWAIT);	/* records too: nobody reads them any more */
 
 	if (n > 0)
 		c->lingered += (uint32_t)n;
@@ -468,6 +558,13 @@ body_too_slow(const struct conn *c)
 	return took > BODY_GRACE_MS && (int64_t)(c->body_octets / BODY_RATE) < took / 1000;
 }
 
+/* Replies are there that its socket does not take now. */
+static bool
+conn_is_blocked(const struct conn *c)
+{
+	return (c->out_len > 0 && !holds_replies(c)) || stream_has_output(&c->stream);
+}
+
 /* What the connection waits for now, and for how long. */
 static void
 conn_wait(struct conn *c)
@@ -477,7 +574,11 @@ conn_wait(struct conn *c)
 	int64_t wait_ms = cfg->connection_ms, from = f->loop.now_ms;
 	short events = POLLIN;
 
-	if (c->out_len > 0 && !holds_replies(c)) {
+	if (stream_in_handshake(&c->stream)) {
+		events = stream_has_output(&c->stream) ? POLLIN | POLLOUT : POLLIN;
+		wait_ms = cfg->handshake_ms;
+		from = c->handshake_at;
+	} else if (conn_is_blocked(c)) {
 		events = POLLOUT;
 		wait_ms = cfg->command_ms;
 	} else if (c->session.waits_for != REQ_NONE) {
@@ -495,6 +596,22 @@ conn_wait(struct conn *c)
 	}
 	loop_events(&c->slot, events);
 	loop_deadline(&c->slot, from + wait_ms);
+	stream_rest(&f->streams, &c->stream);
+}
+
+/* Whether it could be begun. What came in clear behind STARTTLS, the session has refused. */
+static bool
+conn_start_tls(struct conn *c)
+{
+	struct front *f = c->front;
+
+	if (stream_start_tls(&f->streams, &c->stream) == -1) {
+		log_error(c->session.id, "tls_start", LF_STR("reason", "no entropy"));
+		conn_close(c);
+		return false;
+	}
+	c->handshake_at = f->loop.now_ms;
+	return true;
 }
 
 /*
@@ -506,13 +623,16 @@ conn_settle(struct conn *c)
 {
 	struct front *f = c->front;
 
-	if (c->session.penalty && c->pause_at == 0)
-		c->pause_at = f->loop.now_ms + PENALTY_MS;
+	count_sessions(f);
+	if (c->session.penalty_ms != 0 && c->pause_at == 0)
+		c->pause_at = f->loop.now_ms + c->session.penalty_ms;
 	if (out_flush(c) == -1) {
 		conn_close(c);
 		return false;
 	}
-	if (c->session.state == ST_CLOSING && c->out_len == 0) {
+	if (c->session.state == ST_TLS && c->out_len == 0 && c->stream.tls == NULL && !conn_start_tls(c))
+		return false;
+	if (c->session.state == ST_CLOSING && c->out_len == 0 && !conn_is_blocked(c)) {
 		conn_linger(c);
 		return false;
 	}
@@ -525,46 +645,57 @@ conn_settle(struct conn *c)
 		return false;
 	}
 	conn_wait(c);
-	return c->in_len > 0 && c->out_len == 0 && c->session.waits_for == REQ_NONE && c->pause_at == 0;
+	return (c->in_len > 0 || stream_has_input(&c->stream)) && c->out_len == 0 && c->session.waits_for == REQ_NONE &&
+	    c->pause_at == 0 && !conn_is_blocked(c);
 }
 
-/* Go on with input that was kept. */
 static void
-conn_work(struct conn *c)
+tls_done(struct conn *c)
 {
-	struct front *f = c->front;
-	size_t before;
+	const struct tls *t = c->stream.tls;
 
-	do {
-		before = c->in_len;
-		out_load(c);
-		if (c->in_len > 0) {
-			memcpy(f->in, c->in, c->in_len);
-			conn_feed(c, c->in_len);
-		}
-	} while (conn_settle(c) && c->in_len < before);
+	log_debug(c->session.id, "tls", LF_STR("version", tls_version_name(tls_version(t))),
+	    LF_STR("cipher", tls_suite_name(tls_suite(t))), LF_STR("name", tls_server_name(t)), LF_INT("resumed", tls_is_resumed(t)),
+	    LF_INT("took_ms", c->front->loop.now_ms - c->handshake_at));
+	c->handshake_at = 0;
+	count_tls(c->front, tls_version(t));
+	session_tls(&c->session);
 }
 
+/* The stream is no more; in a handshake that is worth a line. */
 static void
+conn_broken(struct conn *c, bool shaking, const char *why)
+{
+	if (shaking) {
+		log_info(c->session.id, "tls_failed", LF_STR("client", c->session.address), LF_STR("reason", why));
+		metrics_add(c->front->args.metrics, M_TLS_FAILURES, c->front->listener_slot, 0, 0, 1);
+	}
+	conn_close(c);
+}
+
+/* Read once, and let the session have it. Returns as conn_settle(). */
+static bool
 conn_read(struct conn *c)
 {
 	struct front *f = c->front;
 	size_t had = c->in_len;
-	ssize_t n;
+	bool shaking = stream_in_handshake(&c->stream);
+	long n;
 
 	if (had > 0)
 		memcpy(f->in, c->in, had);
-	n = recv(c->fd, f->in + had, sizeof(f->in) - had, MSG_DONTWAIT);
-	if (n == -1 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n == -1) {
-		conn_close(c);
-		return;
+	n = stream_recv(&f->streams, &c->stream, f->in + had, sizeof(f->in) - had);
+	if (n == -1 && errno != EAGAIN) {
+		conn_broken(c, shaking, errno == EPROTO ? tls_error(c->stream.tls) : strerror(errno));
+		return false;
 	}
-	if (n == 0) {
-		c->eof = true;
-		(void)conn_settle(c);
-		return;
+	if (shaking && !stream_in_handshake(&c->stream))
+		tls_done(c);
+	if (n <= 0) {
+		if (n == 0)
+			c->eof = true;
+		out_load(c);	/* what had to wait for the end of the handshake */
+		return conn_settle(c);
 	}
 	if (session_in_body(&c->session)) {
 		if (c->body_at == 0) {
@@ -574,15 +705,41 @@ conn_read(struct conn *c)
 		c->body_octets += (uint64_t)n;
 		if (body_too_slow(c)) {
 			session_end(&c->session, R_TOO_SLOW);
-			(void)conn_settle(c);
-			return;
+			return conn_settle(c);
 		}
 	} else if (c->file == -1) {
 		c->body_at = 0;
 	}
 	out_load(c);
 	conn_feed(c, had + (size_t)n);
-	if (conn_settle(c))
+	return conn_settle(c);
+}
+
+/* Go on with input that was kept, here or in the stream, as far as it goes. */
+static void
+conn_work(struct conn *c)
+{
+	struct front *f = c->front;
+	bool go_on;
+
+	do {
+		size_t before = c->in_len;
+
+		out_load(c);
+		if (before > 0) {
+			memcpy(f->in, c->in, before);
+			conn_feed(c, before);
+		}
+		go_on = conn_settle(c);
+		if (go_on && c->in_len == before)	/* an unfinished line, or nothing */
+			go_on = stream_has_input(&c->stream) && conn_read(c);
+	} while (go_on);
+}
+
+static void
+conn_go_on(struct conn *c)
+{
+	if (conn_read(c))
 		conn_work(c);
 }
 
@@ -593,14 +750,18 @@ conn_deadline(struct conn *c)
 		conn_close(c);
 		return;
 	}
-	if (c->pause_at != 0) {
-		c->pause_at = 0;
-		c->session.penalty = false;
-		conn_work(c);
+	if (stream_in_handshake(&c->stream)) {
+		conn_broken(c, true, "timeout");
 		return;
 	}
-	if (c->out_len > 0 && !holds_replies(c)) {	/* it does not read */
+	if (conn_is_blocked(c)) {	/* it does not read */
 		conn_close(c);
+		return;
+	}
+	if (c->pause_at != 0) {
+		c->pause_at = 0;
+		c->session.penalty_ms = 0;
+		conn_work(c);
 		return;
 	}
 	out_load(c);
@@ -620,10 +781,12 @@ conn_ready(void *arg, short revents)
 		conn_deadline(c);
 	else if (c->lingering)
 		conn_drain(c);
-	else if ((revents & POLLOUT) != 0)
+	else if ((revents & POLLOUT) != 0 && stream_flush(&c->stream) == -1 && errno != EAGAIN)
+		conn_close(c);
+	else if ((revents & POLLOUT) != 0 && !stream_in_handshake(&c->stream))
 		conn_work(c);
-	else if ((revents & POLLIN) != 0)
-		conn_read(c);
+	else if ((revents & (POLLIN | POLLOUT)) != 0)
+		conn_go_on(c);
 	else	/* POLLERR, POLLHUP while we wait for the agent: it will not hear the reply */
 		conn_close(c);
 }
@@ -648,16 +811,18 @@ peer_text(const struct sockaddr_storage *ss, char *dst, socklen_t size)
 		dst[0] = '\0';
 }
 
-/* 421 and close, without a slot (RFC 5321 3.8); a client that cannot take so much at once does not get it. */
+/* 421 and close, without a slot (RFC 5321 3.8); a client that cannot take so much at once, or would want TLS first, does not get it. */
 static void
-turn_away(int fd, const char *address)
+turn_away(const struct front *f, int fd, const char *address)
 {
 	static const char text[] = "421 4.3.2 Too many connections\r\n";
 
-	(void)send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (f->args.listener->mode != MODE_SMTPS)
+		(void)send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	(void)shutdown(fd, SHUT_WR);
 	close(fd);
 	log_info(0, "refused", LF_STR("client", address), LF_STR("reason", "max_connections"));
+	metrics_add(f->args.metrics, M_LIMIT_HITS, MH_MAX_CONNECTIONS, 0, 0, 1);
 }
 
 static void
@@ -666,7 +831,7 @@ conn_open(struct front *f, int fd, const char *address)
 	struct conn *c = f->free != NULL ? f->free : f->fresh < f->max_conns ? &f->conns[f->fresh] : NULL;
 
 	if (c == NULL || !limits_connect(f->args.limits, f->args.row, f->args.config->max_connections)) {
-		turn_away(fd, address);
+		turn_away(f, fd, address);
 		return;
 	}
 	if (c == f->free)
@@ -674,12 +839,14 @@ conn_open(struct front *f, int fd, const char *address)
 	else
 		f->fresh++;
 	f->used++;
-	*c = (struct conn){ .fd = fd, .file = -1, .front = f, .number = (uint32_t)(c - f->conns) };
-	session_init(&c->session, f->args.config, f->args.listener, (uint64_t)f->args.number << 32 | ++f->serial, address,
-	    &f->out, &f->body);
+	*c = (struct conn){ .stream = { .fd = fd }, .file = -1, .front = f, .number = (uint32_t)(c - f->conns) };
+	session_init(&c->session, &f->io, (uint64_t)f->args.number << 32 | ++f->serial, address);
 	/* cannot fail: the loop has a slot for each connection */
 	(void)loop_add(&f->loop, &c->slot, fd, 0, conn_ready, c);
+	metrics_add(f->args.metrics, M_CONNECTIONS, f->listener_slot, 0, 0, 1);
 	log_debug(c->session.id, "connect", LF_STR("client", address), LF_STR("listener", f->args.listener->name));
+	if (f->args.listener->mode == MODE_SMTPS && !conn_start_tls(c))
+		return;
 	conn_carry_out(c);
 	conn_wait(c);
 }
@@ -722,7 +889,7 @@ spoke_early(const struct conn *c)
 {
 	char octet;
 
-	return recv(c->fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	return recv(c->stream.fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 static void
@@ -730,16 +897,22 @@ take_answer(struct front *f, struct answer *a)
 {
 	struct conn *c = a->slot < f->fresh ? &f->conns[a->slot] : NULL;
 
-	if (c == NULL || c->fd == -1 || c->session.id != a->session || c->session.waits_for == REQ_NONE || !c->sent) {
+	if (c == NULL || c->stream.fd == -1 || c->session.id != a->session || c->session.waits_for == REQ_NONE || !c->sent) {
 		if (a->fd != -1)
 			close(a->fd);
 		return;		/* the client has left meanwhile */
 	}
 	c->sent = false;
+	count_answer(f, c->session.waits_for, loop_clock_us() - c->asked_us);
+	c->asked_us = 0;
 	if (a->fd != -1 && (size_t)a->fd + FDS_LAST >= f->fds) {	/* case 13.3 */
 		log_warn(c->session.id, "no_descriptors", LF_STR("help", "raise the limit of open files (ulimit -n)"));
 		close(a->fd);
 		a->fd = -1;
+	}
+	if (a->verdict.code == 235) {
+		f->logins[c->number] = a->login;
+		c->logged_in = true;
 	}
 	if (c->session.waits_for == REQ_DATA && a->fd != -1) {
 		c->file = a->fd;
@@ -789,8 +962,9 @@ agent_lost(struct front *f)
 		bool sent = c->sent;
 
 		c->known = c->sent = false;
+		c->asked_us = 0;
 		c->owes &= (uint8_t)~OWES_RESET;
-		if (c->fd == -1 || c->lingering)
+		if (c->stream.fd == -1 || c->lingering)
 			continue;
 		out_load(c);
 		session_agent_lost(&c->session, sent);
@@ -852,7 +1026,7 @@ stop(struct front *f)
 	for (size_t i = 0; i < f->fresh; i++) {
 		struct conn *c = &f->conns[i];
 
-		if (c->fd == -1 || c->lingering || !session_is_idle(&c->session))
+		if (c->stream.fd == -1 || c->lingering || !session_is_idle(&c->session))
 			continue;
 		out_load(c);
 		session_end(&c->session, R_SHUTDOWN);
@@ -867,12 +1041,12 @@ stop_all(struct front *f)
 	for (size_t i = 0; i < f->fresh; i++) {
 		struct conn *c = &f->conns[i];
 
-		if (c->fd == -1)
+		if (c->stream.fd == -1)
 			continue;
 		out_load(c);
 		session_end(&c->session, R_SHUTDOWN);
 		if (out_flush(c) == 0)
-			(void)shutdown(c->fd, SHUT_WR);
+			(void)stream_shut(&f->streams, &c->stream);
 		conn_close(c);
 	}
 }
@@ -924,7 +1098,6 @@ static int
 front_init(struct front *f, const struct front_args *args)
 {
 	size_t max = args->config->max_connections, fds = sandbox_max_fds();
-	void *p;
 
 	*f = (struct front){ .args = *args, .agent_fd = -1, .fds = fds };
 	f->owing_end = &f->owing;
@@ -936,15 +1109,21 @@ front_init(struct front *f, const struct front_args *args)
 		if (fds > FDS_RESERVE && fds - FDS_RESERVE < max)
 			max = fds - FDS_RESERVE;
 	}
-	p = mmap(NULL, max * sizeof(*f->conns), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED || loop_init(&f->loop, max + 3) == -1)
+	f->conns = pool_reserve(max * sizeof(*f->conns));
+	f->logins = pool_reserve(max * sizeof(*f->logins));
+	if (f->conns == NULL || f->logins == NULL || loop_init(&f->loop, max + 3) == -1)
 		return -1;
-	f->conns = p;
 	f->max_conns = max;
 	buf_fixed(&f->out, f->out_memory, sizeof(f->out_memory));
 	buf_fixed(&f->body, f->body_memory, sizeof(f->body_memory));
-	if (pool_init(&f->in_pool, IN_SIZE, max) == -1 || pool_init(&f->out_pool, OUT_SIZE, max) == -1)
+	buf_fixed(&f->secret, f->secret_memory, sizeof(f->secret_memory));
+	if (pool_init(&f->in_pool, IN_SIZE, max) == -1 || pool_init(&f->out_pool, OUT_SIZE, max) == -1 ||
+	    pool_init(&f->secret_pool, SASL_RESPONSE_MAX, max) == -1 ||
+	    streams_init(&f->streams, args->certs, args->cache, args->config->tls_min_version, max) == -1)
 		return -1;
+	f->io = (struct session_io){ .config = args->config, .listener = args->listener, .out = &f->out, .body = &f->body,
+	    .secret = &f->secret, .counts = &f->counts, .has_tls = streams_have_tls(&f->streams), .mechanisms = args->mechanisms };
+	count_init(f);
 	if (loop_add(&f->loop, &f->listen, args->listen_fd, POLLIN, listen_ready, f) == -1 ||
 	    loop_add(&f->loop, &f->control, args->control_fd, POLLIN, control_ready, f) == -1)
 		return -1;
@@ -970,6 +1149,7 @@ front_run(const struct front_args *args)
 	while (!front_is_done(f) && !f->abandoned) {
 		if (loop_turn(&f->loop, f->stopping ? f->stop_at - loop_clock_ms() : -1) == -1)
 			fatal("front", "poll: %s", strerror(errno));
+		metrics_log_lines(args->metrics);
 		if (f->stopping && f->loop.now_ms >= f->stop_at)
 			stop_all(f);
 		/* an agent that is gone too will not hear of those that have left */

@@ -6,11 +6,17 @@
 
 #include "config.h"
 #include "limits.h"
+#include "metrics.h"
+#include "tls.h"
 
 struct front_args {
 	const struct config	*config;	/* borrowed until exit, as the rest */
 	const struct listener	*listener;
 	struct limits		*limits;
+	struct metrics		*metrics;
+	const struct tls_certs	*certs;
+	struct tls_cache	*cache;		/* of the listener; NULL: none */
+	unsigned		 mechanisms;	/* of AUTH, that the agent can check: a bit 1u << m each */
 	int			 row;		/* of limits, for this process alone */
 	uint16_t		 number;	/* of this process: the upper part of its sessions' numbers */
 	int			 listen_fd;	/* owned from now on */

@@ -85,6 +85,30 @@ read_text(struct reader *r, char *dst, size_t size)
 	r->in = text_sub(r->in, n, r->in.len);
 }
 
+/* Counted octets, left where they are. */
+static struct span
+read_span(struct reader *r, size_t max)
+{
+	size_t n = read_u16(r);
+	struct span s = { 0 };
+
+	if (r->failed || n > max || n > r->in.len) {
+		r->failed = true;
+		return s;
+	}
+	s = text_sub(r->in, 0, n);
+	r->in = text_sub(r->in, n, r->in.len);
+	return s;
+}
+
+static void
+read_login(struct reader *r, struct login *l)
+{
+	read_text(r, l->user, sizeof(l->user));
+	l->expires_time = (int64_t)read_u64(r);
+	read_octets(r, l->ticket, sizeof(l->ticket));
+}
+
 static int
 read_end(const struct reader *r)
 {
@@ -130,6 +154,21 @@ add_text(struct buf *b, const char *s)
 }
 
 static void
+add_span(struct buf *b, struct span s)
+{
+	add_u16(b, s.len);
+	buf_add_span(b, s);
+}
+
+static void
+add_login(struct buf *b, const struct login *l)
+{
+	add_text(b, l->user);
+	add_u64(b, (uint64_t)l->expires_time);
+	buf_add(b, l->ticket, sizeof(l->ticket));
+}
+
+static void
 add_verdict(struct buf *b, const struct verdict *v)
 {
 	add_u16(b, (size_t)v->code);
@@ -169,11 +208,21 @@ ipc_pack_request(const struct request *q, void *dst)
 	case REQ_CONNECT:
 		add_text(&b, q->address);
 		add_u8(&b, q->resumed);
+		add_u8(&b, q->login != NULL);
+		if (q->login != NULL)
+			add_login(&b, q->login);
+		break;
+	case REQ_AUTH:
+		add_u8(&b, q->mechanism);
+		add_span(&b, q->response);
 		break;
 	case REQ_MAIL:
 		add_text(&b, q->helo);
 		add_u8(&b, q->esmtp);
 		add_u8(&b, q->utf8);
+		add_u16(&b, q->tls_version);
+		add_u16(&b, q->tls_suite);
+		add_text(&b, q->tls_name);
 		add_u8(&b, q->body);
 		add_text(&b, q->path);
 		add_u64(&b, q->size);
@@ -199,7 +248,7 @@ ipc_pack_request(const struct request *q, void *dst)
 }
 
 int
-ipc_unpack_request(struct request *q, const void *p, size_t len)
+ipc_unpack_request(struct request *q, struct login *login, const void *p, size_t len)
 {
 	struct reader r = { { p, len }, false };
 
@@ -210,11 +259,22 @@ ipc_unpack_request(struct request *q, const void *p, size_t len)
 	case REQ_CONNECT:
 		read_text(&r, q->address, sizeof(q->address));
 		q->resumed = read_u8(&r, 1);
+		if (read_u8(&r, 1) == 1) {
+			read_login(&r, login);
+			q->login = login;
+		}
+		break;
+	case REQ_AUTH:
+		q->mechanism = read_u8(&r, 15);
+		q->response = read_span(&r, IPC_RESPONSE_MAX);
 		break;
 	case REQ_MAIL:
 		read_text(&r, q->helo, sizeof(q->helo));
 		q->esmtp = read_u8(&r, 1);
 		q->utf8 = read_u8(&r, 1);
+		q->tls_version = read_u16(&r);
+		q->tls_suite = read_u16(&r);
+		read_text(&r, q->tls_name, sizeof(q->tls_name));
 		q->body = (enum smtp_body)read_u8(&r, SMTP_BODY__MAX - 1);
 		read_text(&r, q->path, sizeof(q->path));
 		q->size = read_u64(&r);
@@ -250,6 +310,8 @@ ipc_pack_answer(const struct answer *a, void *dst)
 	add_u32(&b, a->slot);
 	add_u64(&b, a->session);
 	add_verdict(&b, &a->verdict);
+	if (a->verdict.code == 235)
+		add_login(&b, &a->login);
 	return packed(&b);
 }
 
@@ -261,6 +323,8 @@ ipc_unpack_answer(struct answer *a, const void *p, size_t len)
 	*a = (struct answer){ .slot = read_u32(&r), .fd = -1 };
 	a->session = read_u64(&r);
 	read_verdict(&r, &a->verdict);
+	if (a->verdict.code == 235)
+		read_login(&r, &a->login);
 	return read_end(&r);
 }
 

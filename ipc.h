@@ -10,12 +10,15 @@
 
 #include "message.h"
 
-#define IPC_MAX 2048		/* octets of a datagram */
+#define IPC_MAX 12288		/* octets of a datagram: the largest is AUTH */
+#define IPC_RESPONSE_MAX 9216	/* SASL_RESPONSE_MAX */
+#define IPC_TICKET_LEN 16	/* AUTH_TICKET_LEN */
 #define IPC_ADDRESS_MAX 45	/* a peer's address as text: INET6_ADDRSTRLEN without the NUL */
 
 enum request_kind {
 	REQ_NONE,
 	REQ_CONNECT,	/* a client; also again, without an answer, to an agent that took over (resumed) */
+	REQ_AUTH,	/* a SASL response; the answer to 235 brings the login */
 	REQ_MAIL,
 	REQ_RCPT,
 	REQ_DATA,	/* the answer to 354 brings the message file */
@@ -25,14 +28,26 @@ enum request_kind {
 	REQ__MAX
 };
 
+/* Who has logged in, with the agent's own word for it: see auth_ticket(). */
+struct login {
+	char	user[SMTP_ADDRESS_MAX + 1];	/* "": nobody */
+	int64_t	expires_time;			/* real time, seconds */
+	uint8_t	ticket[IPC_TICKET_LEN];
+};
+
 struct request {
 	enum request_kind kind;
 	uint32_t	slot;		/* of the front's connections */
 	uint64_t	session;	/* number, for the log too */
 	char		address[IPC_ADDRESS_MAX + 1];	/* CONNECT */
 	bool		resumed;			/* CONNECT */
+	const struct login *login;	/* resumed CONNECT: borrowed; NULL: nobody has logged in */
+	unsigned	mechanism;	/* AUTH: of enum sasl_mechanism */
+	struct span	response;	/* AUTH: borrowed */
 	char		helo[SMTP_DOMAIN_MAX + 1];	/* MAIL */
 	bool		esmtp, utf8;			/* MAIL */
+	unsigned	tls_version, tls_suite;		/* MAIL: as on the wire; 0: in clear */
+	char		tls_name[SMTP_DOMAIN_MAX + 1];	/* MAIL: the server name that the client asked for */
 	enum smtp_body	body;				/* MAIL */
 	char		path[SMTP_ADDRESS_MAX + 1];	/* MAIL ("": the null path), RCPT */
 	uint64_t	size;		/* MAIL: as declared; MESSAGE: octets of the body in the file */
@@ -44,12 +59,14 @@ struct answer {
 	uint32_t	slot;
 	uint64_t	session;
 	struct verdict	verdict;
+	struct login	login;		/* with a 235 */
 	int		fd;		/* the message file with a 354, else -1; the receiver's */
 };
 
 /* Pack into and out of a datagram of at most IPC_MAX octets; the length, or -1 with EBADMSG / EMSGSIZE. */
 int	ipc_pack_request(const struct request *q, void *dst);
-int	ipc_unpack_request(struct request *q, const void *p, size_t len);
+/* login: where a login that comes with it goes, as q points to it afterwards; q->response points into p. */
+int	ipc_unpack_request(struct request *q, struct login *login, const void *p, size_t len);
 int	ipc_pack_answer(const struct answer *a, void *dst);
 int	ipc_unpack_answer(struct answer *a, const void *p, size_t len);
 

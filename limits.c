@@ -19,6 +19,8 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include "log.h"
+
 #define USER_MAX 512		/* octets of a user that are looked at */
 
 static void *
@@ -344,4 +346,12 @@ limits_auth_drop(struct limits *l)
 	if (l->failures != NULL)
 		(void)munmap(l->failures, sizeof(*l->failures));
 	l->failures = NULL;
+}
+
+void
+limits_lock(struct limits *l)
+{
+	limits_auth_drop(l);
+	if (mprotect(l->rows, LIMITS_ROWS * sizeof(*l->rows), PROT_READ) == -1)
+		fatal("limits", "mprotect: %s", strerror(errno));
 }

@@ -20,6 +20,7 @@ struct limits_row {
 	_Atomic uint32_t	taken;		/* 0: the row is free */
 	_Atomic uint32_t	connections;
 	_Atomic uint32_t	spool;		/* steps of message files in memory */
+	_Atomic uint32_t	listener;	/* the front's, as metrics.h numbers them; the master's to set */
 };
 
 /* Failed authentications of an address, or of an address and a user. */
@@ -68,6 +69,8 @@ void		 limits_auth_failed(struct limits *l, const char *address, const char *use
 void		 limits_auth_good(struct limits *l, const char *address, const char *user);
 /* For a front: what it cannot reach it can neither read nor forge. */
 void		 limits_auth_drop(struct limits *l);
+/* For a process that only looks at the rows: it can do nothing else any more. Fatal when that fails. */
+void		 limits_lock(struct limits *l);
 /* SipHash-2-4 (Aumasson, Bernstein 2012). */
 uint64_t	 limits_siphash(const uint8_t key[16], const uint8_t *p, size_t len);
 

@@ -67,8 +67,12 @@ add_received(struct buf *b, const struct tx *tx, time_t now)
 	char address[SMTP_ADDRESS_MAX + 1];
 	bool v6 = strchr(tx->client_address, ':') != NULL;
 
-	buf_printf(b, "Received: from %s ([%s%s])\n\tby %s with ", tx->helo[0] == '\0' ? "unknown" : tx->helo,
-	    v6 ? "IPv6:" : "", tx->client_address, tx->config->hostname);
+	if (tx->auth_user[0] != '\0')	/* where one of our users is, is nobody's business; what it calls itself may tell too (case 9.10) */
+		buf_add_str(b, "Received: from submission (hidden)");
+	else
+		buf_printf(b, "Received: from %s ([%s%s])", tx->helo[0] == '\0' ? "unknown" : tx->helo, v6 ? "IPv6:" : "",
+		    tx->client_address);
+	buf_printf(b, "\n\tby %s with ", tx->config->hostname);
 	add_protocol(b, tx);
 	buf_printf(b, " id %s", tx->id);
 	if (tx->tls_version[0] != '\0')

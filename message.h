@@ -28,15 +28,17 @@ struct tx {
 	uint64_t		 session;	/* for log lines */
 	const struct config	*config;	/* borrowed until exit */
 	const struct listener	*listener;	/* borrowed until exit */
-	const char		*client_address;	/* these five are borrowed from the session until the transaction ends; "" is absent */
+	const char		*client_address;	/* these six are borrowed from the session until the transaction ends; "" is absent */
 	const char		*helo;
 	const char		*auth_user;
 	const char		*tls_version;
 	const char		*tls_cipher;
+	const char		*tls_name;	/* that the client asked for (SNI) */
 	bool			 esmtp;		/* EHLO, not HELO */
 	struct mailbox		 sender;	/* all zero: <> */
 	struct mailbox		*rcpts;		/* owned; without duplicates */
 	size_t			 rcpts_n, rcpts_max;
+	bool			 foreign;	/* they are of domains that are not ours */
 	enum smtp_body		 body;
 	bool			 utf8;		/* SMTPUTF8 */
 	int			 fd;		/* the message file, owned; -1: none */

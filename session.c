@@ -1,8 +1,8 @@
 /*
  * session.c - the SMTP protocol without I/O: octets in, replies and requests to the agent out.
  *
- * RFC 5321; 1870 SIZE, 2034 enhanced codes, 2920 PIPELINING, 3030 CHUNKING, 6152 8BITMIME, 6531 SMTPUTF8, 9422 LIMITS.
- * It leaves what it has to say in s->out and the message's octets in s->body. It never blocks, asks the clock or allocates.
+ * RFC 5321; 1870 SIZE, 2034 enhanced codes, 2920 PIPELINING, 3030 CHUNKING, 3207 STARTTLS, 4954 AUTH, 6152 8BITMIME, 6531 SMTPUTF8,
+ * 9422 LIMITS. It leaves what it has to say in io->out and the message's octets in io->body. It never blocks, asks the clock or allocates.
  */
 #include "session.h"
 
@@ -12,6 +12,8 @@
 #define COMMAND_MAX 512		/* RFC 5321 4.5.3.1.4, CRLF included */
 #define COMMAND_MAX_PATH 2048	/* of MAIL and RCPT: long paths and parameters */
 #define SKIP_MAX 65536		/* of an over-long line, then the connection is closed (case 4.1) */
+#define PENALTY_MS 1000u
+#define PENALTY_DOUBLINGS 3	/* of failed logins: 1, 2, 4, 8 seconds (case 7.9) */
 #define JUNK_MAX 100		/* commands that do nothing for a message (case 3.16) */
 #define REPLY_MAX 510		/* RFC 5321 4.5.3.1.5, without CRLF */
 #define SWALLOW_SLACK 65536	/* a message over the limit is read on to its end: so much beyond twice the limit */
@@ -51,6 +53,16 @@ static const struct {
 	[R_PARAM_UNKNOWN] = { 555, "5.5.4", "Parameter not recognized" },
 	[R_PARAM_SYNTAX] = { 501, "5.5.4", "Syntax error in parameter" },
 	[R_BAD_CHUNK] = { 501, "5.5.4", "Syntax error in chunk size" },
+	[R_TLS_NEEDED] = { 530, "5.7.0", "Must issue a STARTTLS command first" },
+	[R_TLS_UNAVAILABLE] = { 454, "4.7.0", "TLS not available" },
+	[R_AFTER_STARTTLS] = { 554, "5.5.0", "Data after STARTTLS" },
+	[R_AUTH_FAILED] = { 535, "5.7.8", "Authentication credentials invalid" },
+	[R_AUTH_MANY] = { 421, "4.7.0", "Too many failed authentication attempts" },
+	[R_AUTH_UNABLE] = { 454, "4.7.0", "Temporary authentication failure" },
+	[R_AUTH_CANCELLED] = { 501, "5.7.0", "Authentication cancelled" },
+	[R_AUTH_BASE64] = { 501, "5.5.2", "Not base64" },
+	[R_AUTH_ENCRYPT] = { 538, "5.7.11", "Encryption required for requested authentication mechanism" },
+	[R_AUTH_MECHANISM] = { 504, "5.5.4", "Unrecognized authentication mechanism" },
 };
 
 void
@@ -88,7 +100,7 @@ count_error(struct session *s)
 {
 	s->errors++;
 	if (s->errors > s->config->max_errors / 2)
-		s->penalty = true;
+		s->penalty_ms = PENALTY_MS;
 }
 
 static void
@@ -109,8 +121,8 @@ reply_line(struct session *s, bool more, int code, const char *esc, const char *
 		if (!is_vchar(*p) && *p != ' ')
 			*p = '?';
 	transcript(s, "send", text_span(line));
-	buf_add_str(s->out, line);
-	buf_add(s->out, "\r\n", 2);
+	buf_add_str(s->io->out, line);
+	buf_add(s->io->out, "\r\n", 2);
 	if (code >= 400 && !more)
 		count_error(s);
 }
@@ -118,7 +130,21 @@ reply_line(struct session *s, bool more, int code, const char *esc, const char *
 static void
 reply_canned(struct session *s, enum canned which)
 {
+	struct session_counts *counts = s->io->counts;
+
 	reply(s, canned_replies[which].code, canned_replies[which].esc, "%s", canned_replies[which].text);
+	if (counts == NULL)
+		return;
+	counts->any = true;
+	counts->canned[which]++;
+}
+
+static void
+refuse_mail(struct session *s, enum canned which)
+{
+	reply_canned(s, which);
+	if (s->io->counts != NULL)
+		s->io->counts->mail_refused[which]++;
 }
 
 static void
@@ -130,7 +156,8 @@ reply_verdict(struct session *s, const struct verdict *v)
 static void
 close_with(struct session *s, enum canned which)
 {
-	reply_canned(s, which);
+	if (s->state != ST_TLS)		/* nothing in clear follows the 220 (case 6.3) */
+		reply_canned(s, which);
 	set_state(s, ST_CLOSING);
 	s->waits_for = REQ_NONE;
 }
@@ -196,7 +223,7 @@ emit(struct session *s, const char *p, size_t n, size_t counted)
 		tx_refuse(s, R_TOO_BIG);
 	if (s->tx.refuse != R_NONE)
 		return;
-	if (buf_add(s->body, p, n) == -1) {	/* the owner gave less room than it promised */
+	if (buf_add(s->io->body, p, n) == -1) {	/* the owner gave less room than it promised */
 		tx_refuse(s, R_LOST);
 		return;
 	}
@@ -437,6 +464,20 @@ cmd_bdat(struct session *s, struct span arg)
 /* ---- commands ---- */
 
 static void
+reply_mechanisms(struct session *s)
+{
+	char text[64];
+	struct buf b;
+
+	buf_fixed(&b, text, sizeof(text));
+	buf_add_str(&b, "AUTH");
+	for (int m = SASL_NONE + 1; m < SASL__MAX; m++)
+		if ((s->io->mechanisms & 1u << m) != 0)
+			buf_printf(&b, " %s", sasl_name((enum sasl_mechanism)m));
+	reply_line(s, true, 250, NULL, "%s", buf_str(&b));
+}
+
+static void
 cmd_hello(struct session *s, struct span arg, bool esmtp)
 {
 	s->junk++;
@@ -465,6 +506,10 @@ cmd_hello(struct session *s, struct span arg, bool esmtp)
 	reply_line(s, true, 250, NULL, "SMTPUTF8");
 	if (s->config->per_recipient)
 		reply_line(s, true, 250, NULL, "LIMITS RCPTMAX=1");
+	if (s->io->has_tls && !s->tls)
+		reply_line(s, true, 250, NULL, "STARTTLS");
+	if (s->io->mechanisms != 0 && (s->tls || s->loopback))
+		reply_mechanisms(s);
 	reply(s, 250, NULL, "CHUNKING");
 }
 
@@ -533,8 +578,12 @@ cmd_mail(struct session *s, struct span arg)
 	enum smtp_path path;
 	bool utf8 = asks_for_utf8(arg);
 
+	if (s->listener->mode == MODE_SUBMISSION && s->listener->require_tls && !s->tls && !s->loopback) {
+		refuse_mail(s, R_TLS_NEEDED);
+		return;
+	}
 	if (!take_keyword(&arg, "FROM:")) {
-		reply_canned(s, R_ARGUMENT);
+		refuse_mail(s, R_ARGUMENT);
 		return;
 	}
 	path = smtp_path(&arg, utf8, false, &m);
@@ -543,21 +592,21 @@ cmd_mail(struct session *s, struct span arg)
 		return;
 	}
 	if (arg.len > 0 && arg.p[0] != ' ') {
-		reply_canned(s, R_ARGUMENT);
+		refuse_mail(s, R_ARGUMENT);
 		return;
 	}
 	switch (smtp_mail_params(arg, &params)) {
 	case SMTP_PARAM_UNKNOWN:
-		reply_canned(s, R_PARAM_UNKNOWN);
+		refuse_mail(s, R_PARAM_UNKNOWN);
 		return;
 	case SMTP_PARAM_SYNTAX:
-		reply_canned(s, R_PARAM_SYNTAX);
+		refuse_mail(s, R_PARAM_SYNTAX);
 		return;
 	case SMTP_PARAM_OK:
 		break;
 	}
 	if (params.size > s->config->max_message_size) {
-		reply_canned(s, R_TOO_BIG);
+		refuse_mail(s, R_TOO_BIG);
 		return;
 	}
 	s->tx.params = params;
@@ -627,6 +676,133 @@ cmd_data(struct session *s, struct span arg)
 }
 
 static void
+cmd_starttls(struct session *s, struct span arg)
+{
+	(void)arg;
+	if (s->tls || s->auth.done) {
+		reply_canned(s, R_BAD_SEQUENCE);
+	} else if (!s->io->has_tls) {
+		reply_canned(s, R_TLS_UNAVAILABLE);
+	} else if (s->more) {	/* never to be run, in clear or not (case 6.1) */
+		close_with(s, R_AFTER_STARTTLS);
+	} else {
+		reply(s, 220, "2.0.0", "Ready to start TLS");
+		set_state(s, ST_TLS);
+	}
+}
+
+/* ---- AUTH ---- */
+
+/* The exchange is over without a login. */
+static void
+auth_end(struct session *s, enum canned which)
+{
+	set_state(s, ST_READY);
+	s->auth.refused = false;
+	reply_canned(s, which);
+}
+
+/* Refused: the more often, the longer it takes until the next attempt is read, and then the connection ends. */
+static void
+auth_failed(struct session *s)
+{
+	unsigned doublings = s->auth.failures < PENALTY_DOUBLINGS ? s->auth.failures : PENALTY_DOUBLINGS;
+
+	if (++s->auth.failures >= s->config->max_auth_failures) {
+		close_with(s, R_AUTH_MANY);
+		return;
+	}
+	auth_end(s, R_AUTH_FAILED);
+	s->penalty_ms = PENALTY_MS << doublings;
+}
+
+/* A response, in base64 as it came on the line ("=" for an empty initial one is the caller's matter). */
+static void
+auth_response(struct session *s, struct span base64)
+{
+	char response[SASL_RESPONSE_MAX];
+	long n = text_base64_decode(base64, response, sizeof(response));
+
+	if (n == -1) {
+		auth_end(s, R_AUTH_BASE64);
+		return;
+	}
+	buf_reset(s->io->secret);
+	if (buf_add(s->io->secret, response, (size_t)n) == -1)
+		auth_end(s, R_AUTH_UNABLE);
+	else
+		ask(s, REQ_AUTH);
+	explicit_bzero(response, (size_t)n);
+}
+
+static void
+auth_line(struct session *s, struct span line)
+{
+	if (s->auth.refused)
+		auth_failed(s);
+	else if (text_is(line, "*"))
+		auth_end(s, R_AUTH_CANCELLED);
+	else
+		auth_response(s, line);
+}
+
+static void
+cmd_auth(struct session *s, struct span arg)
+{
+	struct span name, initial, rest = arg;
+	enum sasl_mechanism m;
+
+	if (s->io->mechanisms == 0 || s->auth.done || !s->hello.esmtp) {
+		reply_canned(s, R_BAD_SEQUENCE);
+		return;
+	}
+	if (!text_token(&rest, " ", &name)) {
+		reply_canned(s, R_ARGUMENT);
+		return;
+	}
+	initial = text_trim(rest);
+	m = sasl_find(name);
+	if (text_find(initial, ' ') != SIZE_MAX) {
+		reply_canned(s, R_ARGUMENT);
+	} else if (m == SASL_NONE || (s->io->mechanisms & 1u << m) == 0) {
+		reply_canned(s, R_AUTH_MECHANISM);
+	} else if (!s->tls && !s->loopback) {	/* what came with it is not looked at (case 7.1) */
+		reply_canned(s, R_AUTH_ENCRYPT);
+	} else {
+		s->auth.mechanism = m;
+		set_state(s, ST_AUTH);
+		if (initial.len == 0)
+			reply(s, 334, NULL, "%s", "");
+		else
+			auth_response(s, text_is(initial, "=") ? text_sub(initial, 1, 1) : initial);
+	}
+}
+
+static void
+verdict_auth(struct session *s, const struct verdict *v)
+{
+	char challenge[REPLY_MAX];
+
+	if (v->code == 235) {
+		s->auth.done = true;
+		s->auth.failures = 0;
+		set_state(s, ST_READY);
+		reply_verdict(s, v);
+	} else if (v->code != 535) {
+		set_state(s, ST_READY);
+		reply_verdict(s, v);
+	} else if (sasl_is_bearer(s->auth.mechanism) &&
+	    sasl_failure(s->auth.mechanism, s->config->issuers[0].required_scope, challenge, sizeof(challenge) - 4) != -1) {
+		s->auth.refused = true;
+		reply(s, 334, NULL, "%s", challenge);
+	} else {
+		auth_failed(s);
+	}
+}
+
+/* ---- the rest ---- */
+
+static void
 cmd_rset(struct session *s, struct span arg)
 {
 	(void)arg;
@@ -669,6 +845,7 @@ cmd_hostile(struct session *s, struct span arg)
 enum {
 	CMD_NOARG = 1,
 	CMD_PATH = 2,	/* longer lines; 8-bit octets are the argument parser's matter */
+	CMD_LONG = 4,	/* lines as long as a SASL response's */
 };
 
 static const struct command {
@@ -679,6 +856,8 @@ static const struct command {
 } commands[] = {
 	{ "EHLO", IN_ANY,                    0,         cmd_ehlo },
 	{ "HELO", IN_ANY,                    0,         cmd_helo },
+	{ "STARTTLS", IN(ST_READY),          CMD_NOARG, cmd_starttls },
+	{ "AUTH", IN(ST_READY),              CMD_LONG,  cmd_auth },
 	{ "MAIL", IN(ST_READY),              CMD_PATH,  cmd_mail },
 	{ "RCPT", IN(ST_MAIL) | IN(ST_RCPT), CMD_PATH,  cmd_rcpt },
 	{ "DATA", IN(ST_MAIL) | IN(ST_RCPT), CMD_NOARG, cmd_data },
@@ -693,8 +872,6 @@ static const struct command {
 	{ "SOML", IN_ANY,                    0,         cmd_not_implemented },
 	{ "SAML", IN_ANY,                    0,         cmd_not_implemented },
 	{ "TURN", IN_ANY,                    0,         cmd_not_implemented },
-	{ "STARTTLS", IN_ANY,                0,         cmd_not_implemented },
-	{ "AUTH", IN_ANY,                    0,         cmd_not_implemented },
 	/* another protocol's client, led here to say something harmful (case 3.17) */
 	{ "GET", IN_ANY,                     0,         cmd_hostile },
 	{ "POST", IN_ANY,                    0,         cmd_hostile },
@@ -748,6 +925,19 @@ has_bad_octet(struct span line, bool path)
 	return false;
 }
 
+_Static_assert(COUNT(commands) < SESSION_COMMANDS, "each has a place");
+
+/* c NULL: it is none. */
+static void
+count_command(struct session *s, const struct command *c)
+{
+	s->commands++;
+	if (s->io->counts == NULL)
+		return;
+	s->io->counts->any = true;
+	s->io->counts->commands[c == NULL ? 0 : c - commands + 1]++;
+}
+
 /* Every check that a column of the table can state, then the row's function. line is without CRLF. */
 static void
 run_command(struct session *s, struct span line)
@@ -756,7 +946,7 @@ run_command(struct session *s, struct span line)
 	const struct command *c = find_command(verb);
 	bool path = c != NULL && (c->flags & CMD_PATH) != 0;
 
-	s->commands++;
+	count_command(s, c);
 	if (has_bad_octet(line, path)) {
 		reply_canned(s, R_CONTROL);
 	} else if (is_header_field(line)) {
@@ -772,11 +962,37 @@ run_command(struct session *s, struct span line)
 	}
 }
 
+/* Without what may be a secret: a response, and what nobody can read, where one may have come at the wrong moment. */
+static void
+transcript_recv(struct session *s, struct span line)
+{
+	struct span rest = line, word;
+	char shown[64];
+	struct buf b;
+
+	if (!s->config->log_transactions)
+		return;
+	if (s->state != ST_AUTH && !text_starts_nocase(line, "AUTH") &&
+	    (s->io->mechanisms == 0 || find_command(verb_of(line)) != NULL)) {
+		transcript(s, "recv", line);
+		return;
+	}
+	buf_fixed(&b, shown, sizeof(shown));
+	if (s->state != ST_AUTH && text_token(&rest, " ", &word) && text_is_nocase(word, "AUTH") && text_token(&rest, " ", &word) &&
+	    sasl_find(word) != SASL_NONE)
+		buf_printf(&b, "AUTH %s ", sasl_name(sasl_find(word)));
+	buf_add_str(&b, "***");
+	transcript(s, "recv", buf_span(&b));
+}
+
 static void
 session_command(struct session *s, struct span line)
 {
-	transcript(s, "recv", line);
-	run_command(s, line);
+	transcript_recv(s, line);
+	if (s->state == ST_AUTH)
+		auth_line(s, line);
+	else
+		run_command(s, line);
 	if (s->state != ST_CLOSING && (s->errors >= s->config->max_errors || s->junk > JUNK_MAX))
 		close_with(s, R_TOO_MANY_ERRORS);
 }
@@ -784,10 +1000,12 @@ session_command(struct session *s, struct span line)
 /* ---- lines ---- */
 
 static size_t
-line_max(struct span start)
+line_max(const struct session *s, struct span start)
 {
 	const struct command *c = find_command(verb_of(text_sub(start, 0, 8)));
 
+	if (s->state == ST_AUTH || (c != NULL && (c->flags & CMD_LONG) != 0))
+		return SASL_LINE_MAX;
 	return c != NULL && (c->flags & CMD_PATH) != 0 ? COMMAND_MAX_PATH : COMMAND_MAX;
 }
 
@@ -805,7 +1023,13 @@ skip_line(struct session *s, const char *p, size_t n)
 		return taken;
 	}
 	s->skipped = 0;
-	s->commands++;
+	count_command(s, NULL);
+	if (s->auth.refused) {		/* whatever the client answers to the challenge */
+		auth_failed(s);
+		return taken;
+	}
+	if (s->state == ST_AUTH)	/* the exchange ends with it (RFC 4954 4) */
+		set_state(s, ST_READY);
 	/* a name that is too long has a reply of its own (case 4.3) */
 	if (text_is_nocase(text_span(s->skip_verb), "EHLO ") || text_is_nocase(text_span(s->skip_verb), "HELO "))
 		reply_canned(s, R_HELLO);
@@ -825,7 +1049,7 @@ feed_line(struct session *s, const char *p, size_t n)
 
 	if (s->skipped > 0)
 		return skip_line(s, p, n);
-	max = line_max(line);
+	max = line_max(s, line);
 	lf = memchr(p, '\n', n);
 	if (lf == NULL ? n > max : (size_t)(lf - p) + 1 > max) {
 		size_t verb = n < 5 ? n : 5;
@@ -848,13 +1072,24 @@ feed_line(struct session *s, const char *p, size_t n)
 /* ---- the owner's side ---- */
 
 void
-session_init(struct session *s, const struct config *c, const struct listener *l, uint64_t id, const char *address,
-    struct buf *out, struct buf *body)
+session_init(struct session *s, const struct session_io *io, uint64_t id, const char *address)
 {
-	*s = (struct session){ .config = c, .listener = l, .id = id, .out = out, .body = body };
+	*s = (struct session){ .io = io, .config = io->config, .listener = io->listener, .id = id };
 	if (text_copy(s->address, sizeof(s->address), text_span(address)) == -1)
 		s->address[0] = '\0';
+	s->loopback = strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
 	ask(s, REQ_CONNECT);
+}
+
+void
+session_tls(struct session *s)
+{
+	s->tls = true;
+	if (s->state != ST_TLS)
+		return;
+	memset(&s->hello, 0, sizeof(s->hello));
+	memset(&s->auth, 0, sizeof(s->auth));
+	set_state(s, ST_GREETED);
 }
 
 bool
@@ -874,7 +1109,8 @@ session_feed(struct session *s, const char *p, size_t n)
 {
 	size_t taken = 0;
 
-	while (taken < n && s->waits_for == REQ_NONE && s->state != ST_CLOSING && !s->penalty && buf_room(s->out) >= SESSION_OUT_ROOM) {
+	while (taken < n && s->waits_for == REQ_NONE && s->state != ST_CLOSING && s->state != ST_TLS &&
+	    s->penalty_ms == 0 && buf_room(s->io->out) >= SESSION_OUT_ROOM) {
 		size_t now;
 
 		if (s->state == ST_DATA)
@@ -944,6 +1180,9 @@ session_verdict(struct session *s, const struct verdict *v, bool has_file, bool 
 	case REQ_CONNECT:
 		verdict_connect(s, v, early);
 		return;
+	case REQ_AUTH:
+		verdict_auth(s, v);
+		break;
 	case REQ_MAIL:
 		reply_verdict(s, v);
 		if (v->code / 100 == 2)
@@ -976,6 +1215,8 @@ session_verdict(struct session *s, const struct verdict *v, bool has_file, bool 
 	case REQ__MAX:
 		break;
 	}
+	if (v->code == 421)		/* whatever it was asked, the agent wants the client gone */
+		set_state(s, ST_CLOSING);
 	if (s->state != ST_CLOSING && s->errors >= s->config->max_errors)
 		close_with(s, R_TOO_MANY_ERRORS);
 }
@@ -990,7 +1231,7 @@ session_agent_lost(struct session *s, bool sent)
 		tx_refuse(s, R_LOST);
 	if (s->waits_for == REQ_NONE || (!sent && (s->waits_for == REQ_CONNECT || s->waits_for == REQ_MAIL)))
 		return;
-	session_canned(R_LOST, &v);
+	session_canned(s->waits_for == REQ_AUTH ? R_AUTH_UNABLE : R_LOST, &v);
 	if (s->waits_for == REQ_CONNECT)
 		verdict_set(&v, 421, "4.3.0", "%s", "Temporary failure, try again");
 	session_verdict(s, &v, false, false);
@@ -1036,6 +1277,9 @@ session_request(const struct session *s, struct request *q)
 	case REQ_MESSAGE:
 		q->size = s->tx.written;
 		break;
+	case REQ_AUTH:
+		q->mechanism = s->auth.mechanism;
+		break;
 	case REQ_NONE:
 	case REQ_DATA:
 	case REQ_RESET:
@@ -1050,4 +1294,10 @@ session_reset_request(const struct session *s, struct request *q)
 {
 	*q = (struct request){ .kind = REQ_RESET, .session = s->id };
 	session_canned(s->reset_why, &q->verdict);
+}
+
+const char *
+session_command_name(size_t i)
+{
+	return i > 0 && i <= COUNT(commands) ? commands[i - 1].verb : NULL;
 }

@@ -15,15 +15,22 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
 #include "auth.h"
-#include "config.h"
+#include "exporter.h"
 #include "front.h"
+#include "healthcheck.h"
 #include "ipc.h"
 #include "limits.h"
 #include "loop.h"
+#include "metrics.h"
+#include "procstat.h"
+#include "sandbox.h"
+#include "session.h"
+#include "tls.h"
 
 #ifndef VERSION
 #define VERSION "0.1"
@@ -34,13 +41,17 @@
 #define FLAGS_MAX 64
 #define GENERATIONS_MAX 8		/* with those that drain; a reload beyond waits */
 #define FRONTS_MAX (CONFIG_LISTENERS_MAX * CONFIG_WORKERS_MAX)
-#define PROCESSES_MAX (GENERATIONS_MAX * (FRONTS_MAX + 1))
+#define PROCESSES_MAX (GENERATIONS_MAX * (FRONTS_MAX + 2))	/* an agent and an exporter */
+#define LISTENS_MAX (CONFIG_LISTENERS_MAX + 1)	/* the metrics' address, too */
 #define BACKLOG 1024
 #define DELAY_MIN_MS 50			/* before what died is started again; doubled up to the maximum */
 #define DELAY_MAX_MS 10000
 #define STABLE_MS 10000			/* a process that lived so long starts with the smallest delay again */
 #define RELOAD_AGAIN_MS 500		/* a reload that cannot start yet tries again */
 #define STOP_GRACE_MS 5000		/* beyond the configured patience of a shutdown */
+#define CERTS_LOOK_MS 2000		/* how often certificate files are looked at */
+#define PROCESSES_LOOK_MS 5000		/* how often the processes' CPU time and memory are counted */
+#define TLS_SESSIONS 4096		/* kept of each listener, to be resumed */
 
 struct listen {
 	char	*address;	/* owned; NULL: the place is free */
@@ -50,7 +61,7 @@ struct listen {
 struct process {
 	struct generation *generation;	/* NULL: the place is free */
 	pid_t		 pid;		/* 0: not running, and start is its timer */
-	bool		 is_agent;
+	enum metrics_process kind;
 	uint32_t	 listener;	/* of a front */
 	int		 row;		/* of limits, for a front */
 	int		 control_fd;	/* owned; -1 */
@@ -60,6 +71,8 @@ struct process {
 
 struct generation {
 	struct config	*config;	/* owned; NULL: the place is free */
+	struct tls_certs *certs;	/* owned */
+	struct tls_cache *caches[CONFIG_LISTENERS_MAX];	/* owned; NULL: none */
 	unsigned	 number;
 	bool		 draining;
 };
@@ -69,10 +82,13 @@ static struct master {
 	const char	*flags[FLAGS_MAX];
 	size_t		 flags_n;
 	struct loop	 loop;
-	struct loop_slot signals, reload, stop;
+	struct loop_slot signals, reload, stop, certs, processes_due;
 	int		 signal_fd;
 	struct limits	*limits;
-	struct listen	 listens[CONFIG_LISTENERS_MAX];
+	struct metrics	*metrics;
+	uint64_t	 cpu_us;	/* counted so far */
+	struct auth_key	 key;		/* of tickets; fronts do not have it */
+	struct listen	 listens[LISTENS_MAX];
 	struct generation generations[GENERATIONS_MAX];
 	struct generation *current;
 	struct process	 processes[PROCESSES_MAX];
@@ -154,7 +170,7 @@ open_socket(const char *address)
 
 /* The address that a socket got, for its log line: with port 0 the kernel chose one. */
 static void
-log_listening(const struct listener *l, int fd)
+log_listening(const char *listener, int fd)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
@@ -173,13 +189,28 @@ log_listening(const struct listener *l, int fd)
 	port = ntohs(ss.ss_family == AF_INET6 ? in6->sin6_port : in4->sin_port);
 	(void)snprintf(text, sizeof(text), ss.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
 	    (unsigned)port);
-	log_info(0, "listening", LF_STR("listener", l->name), LF_STR("address", text));
+	log_info(0, "listening", LF_STR("listener", listener), LF_STR("address", text));
+}
+
+/* What c listens on, the metrics' address last; NULL: there are no more. */
+static const char *
+address_of(const struct config *c, size_t i)
+{
+	if (i < c->listeners_n)
+		return c->listeners[i].address;
+	return i == c->listeners_n && c->metrics_enabled ? c->metrics_address : NULL;
+}
+
+static const char *
+listen_name(const struct config *c, size_t i)
+{
+	return i < c->listeners_n ? c->listeners[i].name : "metrics";
 }
 
 static struct listen *
 find_listen(struct listen *table, const char *address)
 {
-	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+	for (size_t i = 0; i < LISTENS_MAX; i++)
 		if (table[i].address != NULL && strcmp(table[i].address, address) == 0)
 			return &table[i];
 	return NULL;
@@ -191,15 +222,16 @@ find_listen(struct listen *table, const char *address)
 static int
 listens_open(const struct config *c, struct listen *table)
 {
-	for (size_t i = 0; i < c->listeners_n; i++) {
-		const char *address = c->listeners[i].address;
+	const char *address;
+
+	for (size_t i = 0; (address = address_of(c, i)) != NULL; i++) {
 		const struct listen *old = find_listen(master.listens, address);
 
 		table[i].address = strdup(address);
 		table[i].fd = old != NULL ? old->fd : open_socket(address);
 		if (table[i].fd != -1 && table[i].address != NULL)
 			continue;
-		log_error(0, "listen", LF_STR("listener", c->listeners[i].name), LF_STR("address", address), LF_ERRNO(errno),
+		log_error(0, "listen", LF_STR("listener", listen_name(c, i)), LF_STR("address", address), LF_ERRNO(errno),
 		    LF_STR("help", errno == EADDRINUSE ? "another program has this address" :
 		    errno == EACCES ? "ports below 1024 are for root" : "see the listener's address"));
 		for (size_t k = 0; k <= i; k++) {
@@ -216,16 +248,16 @@ listens_open(const struct config *c, struct listen *table)
 static void
 listens_replace(const struct config *c, struct listen *table)
 {
-	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++) {
+	for (size_t i = 0; i < LISTENS_MAX; i++) {
 		struct listen *l = &master.listens[i];
 
 		if (l->address != NULL && find_listen(table, l->address) == NULL)
 			close(l->fd);
 	}
-	for (size_t i = 0; i < c->listeners_n; i++)
+	for (size_t i = 0; address_of(c, i) != NULL; i++)
 		if (find_listen(master.listens, table[i].address) == NULL)
-			log_listening(&c->listeners[i], table[i].fd);
-	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++) {
+			log_listening(listen_name(c, i), table[i].fd);
+	for (size_t i = 0; i < LISTENS_MAX; i++) {
 		free(master.listens[i].address);
 		master.listens[i] = table[i];
 	}
@@ -234,7 +266,7 @@ listens_replace(const struct config *c, struct listen *table)
 static void
 listens_close(void)
 {
-	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++) {
+	for (size_t i = 0; i < LISTENS_MAX; i++) {
 		if (master.listens[i].address == NULL)
 			continue;
 		close(master.listens[i].fd);
@@ -249,18 +281,19 @@ static struct process *
 agent_of(const struct generation *g)
 {
 	for (size_t i = 0; i < PROCESSES_MAX; i++)
-		if (master.processes[i].generation == g && master.processes[i].is_agent)
+		if (master.processes[i].generation == g && master.processes[i].kind == MP_AGENT)
 			return &master.processes[i];
 	return NULL;
 }
 
+/* Its fronts, or all its processes. */
 static size_t
-generation_processes(const struct generation *g, bool agents)
+generation_processes(const struct generation *g, bool all)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < PROCESSES_MAX; i++)
-		if (master.processes[i].generation == g && (agents || !master.processes[i].is_agent))
+		if (master.processes[i].generation == g && (all || master.processes[i].kind == MP_FRONT))
 			n++;
 	return n;
 }
@@ -293,7 +326,7 @@ leave_master(int keep_control, int keep_listen)
 	for (size_t i = 0; i < PROCESSES_MAX; i++)
 		if (master.processes[i].control_fd > 0 && master.processes[i].control_fd != keep_control)
 			close(master.processes[i].control_fd);
-	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+	for (size_t i = 0; i < LISTENS_MAX; i++)
 		if (master.listens[i].address != NULL && master.listens[i].fd != keep_listen)
 			close(master.listens[i].fd);
 	close(master.signal_fd);
@@ -307,24 +340,38 @@ leave_master(int keep_control, int keep_listen)
 static int
 child_main(const struct process *p, int control_fd)
 {
-	const struct config *c = p->generation->config;
-	int listen_fd = -1;
+	struct generation *g = p->generation;
+	const struct config *c = g->config;
+	const char *address = p->kind == MP_EXPORTER ? c->metrics_address : c->listeners[p->listener].address;
+	const struct listen *l = p->kind == MP_AGENT ? NULL : find_listen(master.listens, address);
+	int listen_fd = l == NULL ? -1 : l->fd;
 
-	if (p->is_agent) {
-		struct agent_args args = { .config = c, .limits = master.limits, .control_fd = control_fd };
-
-		log_init(c->log_level, c->log_format, "agent");
-		leave_master(control_fd, -1);
-		return agent_run(&args);
-	}
-	log_init(c->log_level, c->log_format, "front");
-	for (size_t i = 0; i < CONFIG_LISTENERS_MAX && listen_fd == -1; i++)
-		if (master.listens[i].address != NULL && strcmp(master.listens[i].address, c->listeners[p->listener].address) == 0)
-			listen_fd = master.listens[i].fd;
+	log_init(c->log_level, c->log_format, metrics_value(ML_PROCESS, p->kind));
 	leave_master(control_fd, listen_fd);
-	limits_auth_drop(master.limits);
-	return front_run(&(struct front_args){ .config = c, .listener = &c->listeners[p->listener], .limits = master.limits,
-	    .row = p->row, .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
+	metrics_lock(master.metrics, false);
+	if (p->kind != MP_FRONT)
+		tls_certs_free(g->certs);	/* keys that it does not need */
+	if (p->kind != MP_AGENT)
+		explicit_bzero(&master.key, sizeof(master.key));
+	switch (p->kind) {
+	case MP_AGENT:
+		return agent_run(&(struct agent_args){ .config = c, .limits = master.limits, .metrics = master.metrics, .key = &master.key,
+		    .control_fd = control_fd });
+	case MP_EXPORTER:
+		for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+			tls_cache_free(g->caches[i]);
+		return exporter_run(&(struct exporter_args){ .config = c, .limits = master.limits, .metrics = master.metrics,
+		    .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
+	case MP_FRONT:
+		limits_auth_drop(master.limits);
+		return front_run(&(struct front_args){ .config = c, .listener = &c->listeners[p->listener], .limits = master.limits,
+		    .metrics = master.metrics, .certs = g->certs, .cache = g->caches[p->listener],
+		    .mechanisms = c->listeners[p->listener].auth == AUTH_OFF ? 0 : auth_mechanisms(c), .row = p->row,
+		    .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
+	case MP__MAX:
+		break;
+	}
+	return 1;
 }
 
 static void
@@ -338,6 +385,28 @@ process_free(struct process *p)
 	*p = (struct process){ 0 };
 }
 
+static void
+generation_free(struct generation *g)
+{
+	for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+		tls_cache_free(g->caches[i]);
+	tls_certs_free(g->certs);
+	config_free(g->config);
+	*g = (struct generation){ 0 };
+}
+
+/* Exporters tell of a stop to its end: when only they are left, they end too. */
+static void
+end_exporters(void)
+{
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].generation != NULL && master.processes[i].kind != MP_EXPORTER)
+			return;
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].pid != 0 && ipc_send_control(master.processes[i].control_fd, CTL_STOP, 0, -1) == -1 && errno != EPIPE)
+			log_error(0, "control", LF_ERRNO(errno));
+}
+
 /* It will not be started again; its generation ends with the last of them. */
 static void
 process_forget(struct process *p)
@@ -345,10 +414,24 @@ process_forget(struct process *p)
 	struct generation *g = p->generation;
 
 	process_free(p);
-	if (generation_processes(g, true) == 0) {
-		config_free(g->config);
-		*g = (struct generation){ 0 };
-	}
+	if (generation_processes(g, true) == 0)
+		generation_free(g);
+	if (master.stopping)
+		end_exporters();
+}
+
+/* A row of a front's own, which says whose connections are counted there. -1: there is none. */
+static int
+take_row(const struct process *p)
+{
+	const char *name = p->generation->config->listeners[p->listener].name;
+	int row = limits_row_take(master.limits);
+
+	if (row == -1)
+		log_error(0, "too_many_processes", LF_STR("listener", name));
+	else
+		master.limits->rows[row].listener = metrics_find(master.metrics, ML_LISTENER, text_span(name));
+	return row;
 }
 
 /* Try again later, and later still when that does not help. */
@@ -369,7 +452,7 @@ process_start(struct process *p)
 		process_delay(p);
 		return;
 	}
-	if (!p->is_agent)
+	if (p->kind == MP_FRONT)
 		master.serial = master.serial == UINT16_MAX ? 1 : (uint16_t)(master.serial + 1);
 	(void)fflush(NULL);
 	p->pid = fork();
@@ -387,14 +470,12 @@ process_start(struct process *p)
 	}
 	p->control_fd = sv[0];
 	p->started_at = loop_clock_ms();
-	if (!p->is_agent) {
+	if (p->kind == MP_FRONT)
 		introduce(p, agent_of(p->generation));
-	} else {
-		for (size_t i = 0; i < PROCESSES_MAX; i++)
-			if (master.processes[i].generation == p->generation && !master.processes[i].is_agent)
-				introduce(&master.processes[i], p);
-	}
-	if (p->generation->draining && p->is_agent)
+	for (size_t i = 0; i < PROCESSES_MAX && p->kind == MP_AGENT; i++)
+		if (master.processes[i].generation == p->generation && master.processes[i].kind == MP_FRONT)
+			introduce(&master.processes[i], p);
+	if (p->generation->draining && p->kind == MP_AGENT)
 		(void)ipc_send_control(p->control_fd, CTL_DRAIN, 0, -1);
 }
 
@@ -404,22 +485,23 @@ process_due(void *arg, short revents)
 	struct process *p = arg;
 
 	(void)revents;
-	if (p->generation->draining && generation_processes(p->generation, false) == 0)
-		process_forget(p);	/* an agent whose last front has left meanwhile */
+	/* nobody needs it any more: what a generation that drains had is gone, but for an agent that fronts still ask */
+	if (p->generation->draining && (p->kind != MP_AGENT || generation_processes(p->generation, false) == 0))
+		process_forget(p);
 	else
 		process_start(p);
 }
 
 static struct process *
-process_new(struct generation *g, bool is_agent, uint32_t listener)
+process_new(struct generation *g, enum metrics_process kind, uint32_t listener)
 {
 	for (size_t i = 0; i < PROCESSES_MAX; i++) {
 		struct process *p = &master.processes[i];
 
 		if (p->generation != NULL)
 			continue;
-		*p = (struct process){ .generation = g, .is_agent = is_agent, .listener = listener, .control_fd = -1, .row = -1 };
-		if (!is_agent && (p->row = limits_row_take(master.limits)) == -1) {
+		*p = (struct process){ .generation = g, .kind = kind, .listener = listener, .control_fd = -1, .row = -1 };
+		if (kind == MP_FRONT && (p->row = take_row(p)) == -1) {
 			*p = (struct process){ 0 };
 			break;
 		}
@@ -433,8 +515,47 @@ process_new(struct generation *g, bool is_agent, uint32_t listener)
 
 /* ---- generations ---- */
 
+/* What each certificate is, and whether it will end soon. */
+static void
+log_certs(const struct tls_certs *certs)
+{
+	for (size_t i = 0; i < tls_certs_n(certs); i++) {
+		struct tls_cert_info info;
+
+		tls_certs_info(certs, i, &info);
+		log_info(0, "certificate", LF_STR("name", info.name), LF_STR("file", info.self_signed ? "self-signed" : info.file),
+		    LF_STR("sha256", info.sha256), LF_INT("not_after_time", info.not_after_time));
+	}
+}
+
+/* Give what this configuration counts by its slots. A series of a certificate that is no more ends. */
+static void
+label(const struct config *c, const struct tls_certs *certs)
+{
+	int64_t expires[METRICS_CERTS] = { 0 };
+
+	for (size_t i = 0; i < c->listeners_n; i++)
+		(void)metrics_label(master.metrics, ML_LISTENER, text_span(c->listeners[i].name));
+	for (size_t i = 0; i < c->domains.n; i++)
+		(void)metrics_label(master.metrics, ML_DOMAIN, text_span(c->domains.v[i]));
+	for (size_t i = 0; i < c->checkers_n; i++)
+		(void)metrics_label(master.metrics, ML_CHECKER, text_span(c->checkers[i].name));
+	for (size_t i = 0; i < tls_certs_n(certs); i++) {
+		struct tls_cert_info info;
+		unsigned slot;
+
+		tls_certs_info(certs, i, &info);
+		slot = metrics_label(master.metrics, ML_CERT, text_span(info.name));
+		if (expires[slot] == 0 || info.not_after_time < expires[slot])	/* of two with one name, the one that ends first */
+			expires[slot] = info.not_after_time > 0 ? info.not_after_time : 1;
+	}
+	for (unsigned slot = 0; slot < METRICS_CERTS; slot++)
+		metrics_set(master.metrics, M_TLS_EXPIRY, slot, (uint64_t)expires[slot]);
+}
+
+/* config and certs are the generation's from now on. NULL: there are too many, and they are still the caller's. */
 static struct generation *
-generation_start(struct config *c)
+generation_start(struct config *c, struct tls_certs *certs)
 {
 	struct generation *g = NULL;
 
@@ -443,14 +564,18 @@ generation_start(struct config *c)
 			g = &master.generations[i];
 	if (g == NULL)
 		return NULL;
-	*g = (struct generation){ .config = c, .number = ++master.generation_serial };
+	*g = (struct generation){ .config = c, .certs = certs, .number = ++master.generation_serial };
 	log_init(c->log_level, c->log_format, "master");
-	if (process_new(g, true, 0) == NULL)
+	log_certs(certs);
+	label(c, certs);
+	/* a listener's own, so that no session crosses into another's policy (case 6.12); without it, handshakes are only slower */
+	for (size_t i = 0; i < c->listeners_n && tls_certs_n(certs) > 0; i++)
+		g->caches[i] = tls_cache_new(TLS_SESSIONS);
+	if (process_new(g, MP_AGENT, 0) == NULL || (c->metrics_enabled && process_new(g, MP_EXPORTER, 0) == NULL))
 		log_error(0, "too_many_processes");
 	for (size_t i = 0; i < c->listeners_n; i++)
 		for (unsigned w = 0; w < c->listeners[i].workers; w++)
-			if (process_new(g, false, (uint32_t)i) == NULL)
-				log_error(0, "too_many_processes", LF_STR("listener", c->listeners[i].name));
+			(void)process_new(g, MP_FRONT, (uint32_t)i);	/* it has said what is wrong */
 	return g;
 }
 
@@ -460,8 +585,9 @@ generation_tell(const struct generation *g, enum control to_fronts, enum control
 	for (size_t i = 0; i < PROCESSES_MAX; i++) {
 		const struct process *p = &master.processes[i];
 
-		if (p->generation == g && p->pid != 0 &&
-		    ipc_send_control(p->control_fd, p->is_agent ? to_agent : to_fronts, 0, -1) == -1 && errno != EPIPE)
+		if (p->generation != g || p->pid == 0 || (p->kind == MP_EXPORTER && master.stopping))
+			continue;
+		if (ipc_send_control(p->control_fd, p->kind == MP_AGENT ? to_agent : to_fronts, 0, -1) == -1 && errno != EPIPE)
 			log_error(0, "control", LF_ERRNO(errno));
 	}
 }
@@ -475,19 +601,12 @@ generation_drain(struct generation *g)
 
 /* ---- reload ---- */
 
-static struct config *
-load(void)
+/* Each line of errors where it is looked for: on the terminal before the start, in the log afterwards. */
+static void
+report(const struct buf *errors)
 {
-	struct buf errors;
-	const char *file = master.config_file;
-	struct span all, line;
-	struct config *c;
+	struct span all = buf_span(errors), line;
 
-	buf_init(&errors, ERRORS_MAX);
-	if (file == NULL && access(CONFIG_FILE, F_OK) == 0)
-		file = CONFIG_FILE;
-	c = config_load(file, environ, master.flags, master.flags_n, &errors);
-	all = buf_span(&errors);
 	while (text_token(&all, "\n", &line)) {
 		if (line.len == 0)
 			continue;
@@ -496,6 +615,27 @@ load(void)
 		else
 			log_fields(text_starts_nocase(line, "warning:") ? LOG_WARN : LOG_ERROR, 0, "config", LF_SPAN("text", line));
 	}
+}
+
+/* The configuration, with its certificates if certs is not NULL; NULL: the errors are reported. */
+static struct config *
+load(struct tls_certs **certs)
+{
+	struct buf errors;
+	const char *file = master.config_file;
+	struct config *c;
+
+	buf_init(&errors, ERRORS_MAX);
+	if (file == NULL && access(CONFIG_FILE, F_OK) == 0)
+		file = CONFIG_FILE;
+	c = config_load(file, environ, master.flags, master.flags_n, &errors);
+	if (certs != NULL)
+		*certs = c == NULL ? NULL : tls_certs_load(c, &errors);
+	if (c != NULL && certs != NULL && *certs == NULL) {
+		config_free(c);
+		c = NULL;
+	}
+	report(&errors);
 	buf_clear(&errors);
 	return c;
 }
@@ -509,8 +649,9 @@ reload_later(void)
 static void
 reload(void)
 {
-	struct listen table[CONFIG_LISTENERS_MAX] = { { 0 } };
-	struct generation *old = master.current, *new;
+	struct listen table[LISTENS_MAX] = { { 0 } };
+	struct generation *old = master.current;
+	struct tls_certs *certs;
 	struct config *c;
 	size_t alive = 0;
 
@@ -520,17 +661,33 @@ reload(void)
 		reload_later();
 		return;
 	}
-	c = load();
+	c = load(&certs);
 	if (c == NULL || listens_open(c, table) == -1) {
+		metrics_add(master.metrics, M_CONFIG_RELOADS, MO_FAILURE, 0, 0, 1);
 		log_error(0, "reload", LF_STR("result", "failure"), LF_STR("help", "the old configuration stays"));
+		tls_certs_free(certs);
 		config_free(c);
+		tls_certs_seen(old->certs);
 		return;
 	}
 	listens_replace(c, table);
-	new = generation_start(c);
-	master.current = new;
+	master.current = generation_start(c, certs);
 	generation_drain(old);
-	log_info(0, "reload", LF_STR("result", "success"), LF_INT("generation", new->number));
+	metrics_add(master.metrics, M_CONFIG_RELOADS, MO_SUCCESS, 0, 0, 1);
+	log_info(0, "reload", LF_STR("result", "success"), LF_INT("generation", master.current->number));
+}
+
+/* A changed file is a reason to reload (an ACME client has renamed one, Kubernetes has swapped a link); a bad one is tried once. */
+static void
+certs_due(void *arg, short revents)
+{
+	(void)arg;
+	(void)revents;
+	loop_deadline(&master.certs, loop_clock_ms() + CERTS_LOOK_MS);
+	if (master.stopping || !tls_certs_changed(master.current->certs))
+		return;
+	log_info(0, "certificate_changed");
+	reload();
 }
 
 static void
@@ -554,7 +711,7 @@ stop_due(void *arg, short revents)
 		const struct process *p = &master.processes[i];
 
 		/* the agent ends the commands that it runs; it gets a moment for it */
-		if (p->pid == 0 || (p->is_agent && ipc_send_control(p->control_fd, CTL_STOP, 0, -1) == 0 && master.stop.arg == NULL))
+		if (p->pid == 0 || (p->kind == MP_AGENT && ipc_send_control(p->control_fd, CTL_STOP, 0, -1) == 0 && master.stop.arg == NULL))
 			continue;
 		(void)kill(p->pid, SIGKILL);
 	}
@@ -571,6 +728,7 @@ stop(void)
 	}
 	log_info(0, "stopping");
 	master.stopping = true;
+	metrics_unready(master.metrics, UNREADY_STOPPING);	/* at once (case 14.1) */
 	listens_close();
 	for (size_t i = 0; i < GENERATIONS_MAX; i++)
 		if (master.generations[i].config != NULL)
@@ -587,7 +745,7 @@ log_death(const struct process *p, int status)
 {
 	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
-	log_fields(good ? LOG_DEBUG : LOG_ERROR, 0, "process_ended", LF_STR("name", p->is_agent ? "agent" : "front"),
+	log_fields(good ? LOG_DEBUG : LOG_ERROR, 0, "process_ended", LF_STR("name", metrics_value(ML_PROCESS, p->kind)),
 	    LF_INT("pid", p->pid), LF_INT("exit", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
 	    LF_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0));
 }
@@ -608,12 +766,13 @@ process_ended(struct process *p, int status)
 		limits_row_free(master.limits, p->row);
 		p->row = -1;
 	}
-	if (master.stopping || (g->draining && (!p->is_agent || generation_processes(g, false) == 0))) {
+	if (master.stopping || (g->draining && (p->kind != MP_AGENT || generation_processes(g, false) == 0))) {
 		process_forget(p);
 		return;
 	}
-	if (!p->is_agent && (p->row = limits_row_take(master.limits)) == -1)
-		log_error(0, "too_many_processes");
+	metrics_add(master.metrics, M_PROCESSES_RESTARTED, p->kind, 0, 0, 1);
+	if (p->kind == MP_FRONT)
+		p->row = take_row(p);
 	if (lived)
 		p->delay_ms = 0;
 	process_delay(p);
@@ -679,6 +838,75 @@ signals_init(void)
 		fatal("signals", "%s", strerror(errno));
 }
 
+/* ---- what is counted ---- */
+
+/* Why clients should go elsewhere, as enum metrics_unready. */
+static unsigned
+unready(void)
+{
+	const struct config *c;
+	bool agent = false, fronts[CONFIG_LISTENERS_MAX] = { false };
+	unsigned reasons = 0;
+
+	if (master.stopping)
+		return UNREADY_STOPPING;
+	c = master.current->config;
+	for (size_t i = 0; i < PROCESSES_MAX; i++) {
+		const struct process *p = &master.processes[i];
+
+		if (p->generation != master.current || p->pid == 0)
+			continue;
+		agent = agent || p->kind == MP_AGENT;
+		if (p->kind == MP_FRONT)
+			fronts[p->listener] = true;
+	}
+	for (size_t i = 0; i < c->listeners_n; i++)
+		if (!fronts[i])
+			reasons |= UNREADY_FRONT;
+	return reasons | (agent ? 0 : UNREADY_AGENT);
+}
+
+/* What all processes use; those that have ended are in the master's times. */
+static void
+count_processes(void *arg, short revents)
+{
+	struct procstat sum = { 0 };
+
+	(void)arg;
+	(void)revents;
+	loop_deadline(&master.processes_due, loop_clock_ms() + PROCESSES_LOOK_MS);
+	if (!master.stopping && !master.current->config->metrics_enabled)
+		return;
+	procstat_add(&sum, getpid());
+	for (size_t i = 0; i < PROCESSES_MAX; i++)
+		if (master.processes[i].pid != 0)
+			procstat_add(&sum, master.processes[i].pid);
+	if (sum.cpu_us > master.cpu_us) {	/* the clock's ticks are rounded down for each process */
+		metrics_add(master.metrics, M_PROCESS_CPU, 0, 0, 0, sum.cpu_us - master.cpu_us);
+		master.cpu_us = sum.cpu_us;
+	}
+	metrics_set(master.metrics, M_PROCESS_RESIDENT, 0, sum.own + sum.shared);
+	metrics_set(master.metrics, M_PROCESS_OPEN_FDS, 0, procstat_fds());
+}
+
+static void
+metrics_init(void)
+{
+	unsigned version;
+
+	master.metrics = metrics_new();
+	if (master.metrics == NULL)
+		fatal("start", "%s", strerror(errno));
+	version = metrics_label(master.metrics, ML_VERSION, SPAN(VERSION));
+	metrics_set(master.metrics, M_BUILD_INFO, version, 1);
+	metrics_set(master.metrics, M_PROCESS_START_TIME, 0, (uint64_t)time(NULL));
+	metrics_set(master.metrics, M_PROCESS_MAX_FDS, 0, sandbox_max_fds());
+	for (size_t i = 1; session_command_name(i) != NULL; i++)
+		(void)metrics_label(master.metrics, ML_COMMAND, text_span(session_command_name(i)));
+}
+
+/* ---- start ---- */
+
 static bool
 all_gone(void)
 {
@@ -688,29 +916,39 @@ all_gone(void)
 	return true;
 }
 
+/* config and certs are its from now on. */
 static int
-serve(struct config *c)
+serve(struct config *c, struct tls_certs *certs)
 {
-	struct listen table[CONFIG_LISTENERS_MAX] = { { 0 } };
+	struct listen table[LISTENS_MAX] = { { 0 } };
 
 	log_init(c->log_level, c->log_format, "master");
 	signals_init();
+	metrics_init();
 	master.limits = limits_new();
-	if (master.limits == NULL || loop_init(&master.loop, PROCESSES_MAX + 3) == -1 ||
+	if (master.limits == NULL || auth_key_make(&master.key) == -1 || loop_init(&master.loop, PROCESSES_MAX + 5) == -1 ||
 	    loop_add(&master.loop, &master.signals, master.signal_fd, POLLIN, signal_ready, NULL) == -1 ||
 	    loop_add(&master.loop, &master.reload, -1, 0, reload_due, NULL) == -1 ||
+	    loop_add(&master.loop, &master.certs, -1, 0, certs_due, NULL) == -1 ||
+	    loop_add(&master.loop, &master.processes_due, -1, 0, count_processes, NULL) == -1 ||
 	    loop_add(&master.loop, &master.stop, -1, 0, stop_due, NULL) == -1)
 		fatal("start", "%s", strerror(errno));
 	if (listens_open(c, table) == -1) {
+		tls_certs_free(certs);
 		config_free(c);
 		return 1;
 	}
 	listens_replace(c, table);
-	master.current = generation_start(c);
+	master.current = generation_start(c, certs);
+	loop_deadline(&master.certs, loop_clock_ms() + CERTS_LOOK_MS);
 	log_info(0, "started", LF_STR("version", VERSION), LF_STR("hostname", c->hostname));
-	while (!(master.stopping && all_gone()))
+	count_processes(NULL, 0);
+	while (!(master.stopping && all_gone())) {
+		metrics_unready(master.metrics, unready());
 		if (loop_turn(&master.loop, -1) == -1)
 			fatal("poll", "%s", strerror(errno));
+		metrics_log_lines(master.metrics);
+	}
 	log_info(0, "stopped");
 	loop_clear(&master.loop);
 	close(master.signal_fd);
@@ -718,6 +956,34 @@ serve(struct config *c)
 }
 
 /* ---- options ---- */
+
+/* Whether the server of this configuration is ready: by its metrics' address, or else by its first listener. */
+static int
+check_health(void)
+{
+	struct sockaddr_storage ss;
+	struct sockaddr_in any = { .sin_family = AF_INET };
+	enum healthcheck how = HEALTH_HTTP;
+	const char *address, *why = "its address cannot be asked";
+	struct config *c = load(NULL);
+	socklen_t len;
+	bool both;
+
+	if (c == NULL)
+		return 1;
+	address = c->metrics_enabled ? c->metrics_address : c->listeners[0].address;
+	if (!c->metrics_enabled)
+		how = c->listeners[0].mode == MODE_SMTPS ? HEALTH_CONNECT : HEALTH_SMTP;
+	if (parse_address(address, &ss, &len, &both) == 0) {
+		any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		any.sin_port = ((struct sockaddr_in6 *)&ss)->sin6_port;
+		why = both ? healthcheck((struct sockaddr *)&any, sizeof(any), how) : healthcheck((struct sockaddr *)&ss, len, how);
+	}
+	if (why != NULL)
+		(void)fprintf(stderr, "smtpd: %s: %s\n", address, why);
+	config_free(c);
+	return why == NULL ? 0 : 1;
+}
 
 static void
 usage(FILE *f)
@@ -728,6 +994,7 @@ usage(FILE *f)
 	    "       smtpd -T [-c file]                           print every key with its value and where that is from\n"
 	    "       smtpd -S                                     print a sample configuration with every key\n"
 	    "       smtpd -V | -h\n"
+	    "       smtpd healthcheck [-c file]                  ask the server whether it is ready: exit 0, or 1\n"
 	    "       smtpd passwd user                            ask for a password and print a line for the password file\n"
 	    "Without -c the file is " CONFIG_FILE ", if there is one.\n");
 }
@@ -735,6 +1002,7 @@ usage(FILE *f)
 int
 main(int argc, char **argv)
 {
+	struct tls_certs *certs;
 	struct config *c;
 	int opt, what = 0, ret = 0;
 
@@ -744,6 +1012,11 @@ main(int argc, char **argv)
 			return auth_passwd_main(argv[2]);
 		usage(stderr);
 		return 2;
+	}
+	if (argc > 1 && strcmp(argv[1], "healthcheck") == 0) {
+		what = 'H';
+		argc--;
+		argv++;
 	}
 	while ((opt = getopt(argc, argv, "c:o:tTSVh")) != -1) {
 		switch (opt) {
@@ -776,11 +1049,14 @@ main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	c = load();
+	if (what == 'H')
+		return check_health();
+	c = load(&certs);
 	if (c == NULL)
 		return 1;
 	if (what == 0)
-		return serve(c);
+		return serve(c, certs);
+	tls_certs_free(certs);
 	if (what == 'T')
 		ret = config_print(c, stdout) == 0 && fflush(stdout) == 0 ? 0 : 1;
 	config_free(c);

@@ -42,6 +42,8 @@ struct tls_cert_info {
 void			 tls_certs_info(const struct tls_certs *certs, size_t i, struct tls_cert_info *info);
 /* Whether a file is not what it was when it was read (size, time or inode of what the name leads to; Kubernetes swaps a link on the way). */
 bool			 tls_certs_changed(const struct tls_certs *certs);
+/* What the files are now is known: only a further change counts as one. */
+void			 tls_certs_seen(struct tls_certs *certs);
 
 /* ---- sessions to resume ---- */
 

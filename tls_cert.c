@@ -211,3 +211,17 @@ tls_certs_changed(const struct tls_certs *certs)
 	}
 	return false;
 }
+
+void
+tls_certs_seen(struct tls_certs *certs)
+{
+	for (size_t i = 0; i < certs->n; i++) {
+		struct tls_pair *p = &certs->pairs[i];
+
+		if (p->cert_file == NULL)
+			continue;
+		/* one that is not there stays changed: it is on its way */
+		(void)stat(p->cert_file, &p->cert_seen);
+		(void)stat(p->key_file, &p->key_seen);
+	}
+}

@@ -536,8 +536,8 @@ rsa_fits(const br_rsa_private_key *sk, const br_rsa_public_key *pk)
 	unsigned char signature[RSA_BITS_MAX / 8], hash[sizeof(test_hash)];
 	size_t len = (sk->n_bitlen + 7) / 8;
 
-	/* BearSSL's arithmetic is for odd primes of about half the length */
-	if (len > sizeof(signature) || sk->plen < len / 4 || sk->qlen < len / 4 || sk->plen > len || sk->qlen > len ||
+	/* BearSSL's arithmetic is for odd primes of about half the length; it checks little */
+	if (sk->n_bitlen != rsa_bits(pk) || len > sizeof(signature) || sk->plen < len / 4 || sk->qlen < len / 4 || sk->plen > len || sk->qlen > len ||
 	    sk->dplen > sk->plen || sk->dqlen > sk->qlen || sk->iqlen > sk->plen ||
 	    (sk->p[sk->plen - 1] & 1) == 0 || (sk->q[sk->qlen - 1] & 1) == 0)
 		return false;

@@ -14,10 +14,12 @@ struct run {
 	struct buf	out, message, delivered;
 };
 
-static struct config config = { .max_message_size = 3000, .max_recipients = 3, .max_errors = 20 };
+static char hostname[] = "mx.test", scope[] = "mail";
+static struct config config = { .hostname = hostname, .log_level = LOG_ERROR, .max_message_size = 3000, .max_recipients = 3,
+    .max_errors = 20, .max_auth_failures = 3, .issuers = { { .required_scope = scope } } };
 static const struct listener listeners[2] = {
 	{ .name = "a", .mode = MODE_ALT, .bare_newline = NEWLINE_REJECT },
-	{ .name = "b", .mode = MODE_ALT, .bare_newline = NEWLINE_NORMALIZE },
+	{ .name = "b", .mode = MODE_SUBMISSION, .bare_newline = NEWLINE_NORMALIZE, .require_tls = true },
 };
 
 static void
@@ -37,12 +39,18 @@ answer(struct session *s, struct run *r, struct buf *body)
 		struct request q;
 		char datagram[IPC_MAX];
 		struct request again;
+		struct login login;
 		int n;
 
 		session_request(s, &q);
+		if (q.kind == REQ_AUTH)
+			q.response = buf_span(s->io->secret);
 		n = ipc_pack_request(&q, datagram);
-		check(n > 0 && ipc_unpack_request(&again, datagram, (size_t)n) == 0, "a request survives its datagram");
-		if (q.kind == REQ_DATA) {
+		check(n > 0 && ipc_unpack_request(&again, &login, datagram, (size_t)n) == 0, "a request survives its datagram");
+		if (q.kind == REQ_AUTH) {
+			check(s->tls || s->loopback, "no credentials in clear");
+			verdict_set(&v, q.response.len % 2 == 0 ? 235 : 535, q.response.len % 2 == 0 ? "2.7.0" : "5.7.8", "Well");
+		} else if (q.kind == REQ_DATA) {
 			buf_reset(&r->message);
 			verdict_set(&v, 354, "", "Go on");
 		} else if (q.kind == REQ_MESSAGE) {
@@ -59,22 +67,31 @@ answer(struct session *s, struct run *r, struct buf *body)
 		session_verdict(s, &v, q.kind == REQ_DATA, false);
 	}
 	(void)body;
+	if (s->state == ST_TLS) {
+		session_tls(s);
+		check(s->hello.name[0] == '\0' && !s->auth.done, "nothing is known any more");
+	}
 	s->reset_due = false;
-	s->penalty = false;
+	s->penalty_ms = 0;
 }
 
 static void
 play(struct run *r, const struct listener *l, const char *p, size_t n, size_t piece)
 {
+	char secret[SASL_RESPONSE_MAX];
 	struct session s;
-	struct buf body, kept;
+	struct session_io io = { .config = &config, .listener = l, .out = &r->out, .has_tls = true, .mechanisms = 14 };
+	struct buf body, kept, response;
 
 	buf_init(&r->out, OUT_MAX);
 	buf_init(&r->message, OUT_MAX);
 	buf_init(&r->delivered, OUT_MAX);
 	buf_init(&body, OUT_MAX);
 	buf_init(&kept, OUT_MAX);
-	session_init(&s, &config, l, 1, "192.0.2.1", &r->out, &body);
+	buf_fixed(&response, secret, sizeof(secret));
+	io.body = &body;
+	io.secret = &response;
+	session_init(&s, &io, 1, l->mode == MODE_ALT ? "127.0.0.1" : "192.0.2.1");
 	answer(&s, r, &body);
 	while (n > 0 && s.state != ST_CLOSING) {
 		size_t now = n < piece ? n : piece, taken;
@@ -122,21 +139,18 @@ int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static char hostname[] = "mx.test";
 	const struct listener *l;
 	struct run whole, pieces;
 	bool early;
 
 	if (size == 0)
 		return 0;
-	config.hostname = hostname;
-	config.log_level = LOG_ERROR;
 	l = &listeners[data[0] & 1];
 	play(&whole, l, (const char *)data + 1, size - 1, size);
 	play(&pieces, l, (const char *)data + 1, size - 1, 1 + (data[0] >> 1) % 64);
 	check_replies(buf_span(&whole.out));
 	check_replies(buf_span(&pieces.out));
-	/* only content that comes with its DATA line tells the two apart: it is refused with 554 5.5.0 */
+	/* only what comes with its DATA or STARTTLS line tells the two apart: it is refused with 554 5.5.0 */
 	early = whole.out.data != NULL && memmem(whole.out.data, buf_len(&whole.out), "554 5.5.0", 9) != NULL;
 	early = early || (pieces.out.data != NULL && memmem(pieces.out.data, buf_len(&pieces.out), "554 5.5.0", 9) != NULL);
 	check(early || text_eq(buf_span(&whole.out), buf_span(&pieces.out)), "the replies do not depend on the cuts");

@@ -1,11 +1,13 @@
 """The server under test, a client that sends exact octets, and the ledger between the two."""
 
+import base64
 import ctypes
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -371,7 +373,13 @@ class Server:
 	def ready(self):
 		"""Wait until each process has begun its work, so that a later census compares like with like."""
 		for listener in self.addresses:
-			smtp = self.connect(listener)
+			if self.sections["smtpd.listener " + listener].get("mode") == "smtps":
+				context = ssl.create_default_context()
+				context.check_hostname = False
+				context.verify_mode = ssl.CERT_NONE
+				smtp = self.connect(listener, tls=context)
+			else:
+				smtp = self.connect(listener)
 			assert smtp.cmd(b"QUIT\r\n") == (221, "2.0.0")
 			smtp.expect_close()
 		self.clients = []
@@ -429,9 +437,15 @@ class Server:
 
 	# -- its clients --
 
-	def connect(self, listener="mx", greet=True, hello=None):
+	def dial(self, address):
+		return socket.create_connection(address, PATIENCE)
+
+	def connect(self, listener="mx", greet=True, hello=None, tls=None, name="mx.local.test", session=None):
+		"""tls: a context, for a listener that begins with a handshake."""
 		smtp = Smtp(self, self.addresses[listener], listener)
 		self.clients.append(smtp)
+		if tls is not None:
+			smtp.wrap(tls, name, session)
 		if greet:
 			assert smtp.reply().pair == (220, "")
 		if hello:
@@ -442,6 +456,30 @@ class Server:
 		for smtp in self.clients:
 			smtp.finish()
 		self.clients = []
+
+
+class FarServer(Server):
+	"""A server in a network of its own, where it and its clients have addresses that are no loopback. Needs root."""
+
+	ADDRESS = "192.0.2.1"
+	NETWORK = "ip link set lo up && ip address add %s/32 dev lo && exec \"$@\"" % ADDRESS
+
+	def __init__(self, place, sections=None, **how):
+		super().__init__(place, sections, root=True, before=["unshare", "--net", "sh", "-c", self.NETWORK, "sh"], **how)
+
+	def dial(self, address):
+		"""A socket belongs to the network of the thread that made it."""
+		result = []
+
+		def run():
+			libc = ctypes.CDLL(None, use_errno=True)
+			with open("/proc/%d/ns/net" % self.process.pid) as network:
+				assert libc.setns(network.fileno(), 0x40000000) == 0, os.strerror(ctypes.get_errno())	# CLONE_NEWNET
+			result.append(socket.create_connection(address, PATIENCE))
+		thread = threading.Thread(target=run)
+		thread.start()
+		thread.join()
+		return result[0]
 
 
 # ---- the client ----
@@ -479,7 +517,7 @@ class Smtp:
 	def __init__(self, server, address, listener):
 		self.server = server
 		self.listener = listener
-		self.sock = socket.create_connection(address, PATIENCE)
+		self.sock = server.dial(address)
 		self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 		self.data = b""
 		self.open = True
@@ -585,12 +623,34 @@ class Smtp:
 			return
 		try:
 			assert self.data == b"", "unasked: %r" % self.data
+			if isinstance(self.sock, ssl.SSLSocket):
+				self.sock.settimeout(PATIENCE)
+				self.sock = self.sock.unwrap()
 			self.sock.shutdown(socket.SHUT_WR)
 			self.expect_close()
 		except OSError:
 			pass
 		finally:
 			self.close()
+
+	# -- TLS and AUTH --
+
+	def wrap(self, context, name="mx.local.test", session=None):
+		"""The handshake; what was read in clear is nothing that TLS may know."""
+		assert self.data == b"", "clear text before TLS: %r" % self.data
+		self.sock.settimeout(PATIENCE)
+		self.sock = context.wrap_socket(self.sock, server_hostname=name, session=session)
+
+	def starttls(self, context, name="mx.local.test", session=None):
+		assert self.cmd(b"STARTTLS\r\n") == (220, "2.0.0")
+		self.wrap(context, name, session)
+
+	def notify(self):
+		"""close_notify, and nothing after it."""
+		self.sock.unwrap()
+
+	def auth(self, mechanism, response):
+		return self.cmd(b"AUTH %s %s\r\n" % (mechanism, base64.b64encode(response) or b"="))
 
 	# -- dialogues --
 

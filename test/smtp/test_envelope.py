@@ -239,7 +239,7 @@ def test_arguments_and_environment(arguments, argument_server):	# case 12.10
 	assert int(size) > 100
 	assert env.pop(b"PATH").startswith(b"/")
 	assert env == {b"SENDER": b"s@x.test", b"RECIPIENTS": b"bob@local.test carol@other.test", b"CLIENT_ADDRESS": b"127.0.0.1",
-		b"CLIENT_HELO": b"t.test", b"AUTH_USER": b"", b"TLS_VERSION": b"", b"TLS_CIPHER": b"", b"MESSAGE_ID": id,
+		b"CLIENT_HELO": b"t.test", b"AUTH_USER": b"", b"TLS_VERSION": b"", b"TLS_CIPHER": b"", b"TLS_SERVER_NAME": b"", b"MESSAGE_ID": id,
 		b"LISTENER": b"mx", b"BODY": b"7BIT", b"SMTPUTF8": b""}
 
 

@@ -3,7 +3,6 @@
 import glob
 import os
 import re
-import shutil
 import signal
 import smtplib
 import socket
@@ -13,9 +12,10 @@ import time
 
 import pytest
 
+from peers import NODEMAILER, PATIENCE, Postfix, needs, npm, run
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SMTPD = os.environ.get("SMTPD", os.path.join(TOP, "smtpd"))
-PATIENCE = 15
 MESSAGE = b"From: me@x.test\r\nTo: bob@local.test\r\nSubject: real\r\n\r\n..dots\r\n.\r\n\r\nend\r\n"
 EXPECT = MESSAGE.replace(b"\r\n", b"\n")
 
@@ -92,15 +92,6 @@ def fixture_running(place):
 	assert r.stop() in (0, -signal.SIGKILL)
 
 
-def run(cmd, data=None):
-	r = subprocess.run(cmd, input=data, capture_output=True, timeout=60, check=False)
-	assert r.returncode == 0, (cmd, r.stdout, r.stderr)
-
-
-def needs(program):
-	return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
-
-
 def test_smtplib(running):
 	with smtplib.SMTP("127.0.0.1", running.port) as s:
 		assert s.sendmail("me@x.test", ["bob@local.test"], MESSAGE) == {}
@@ -133,6 +124,52 @@ def test_smtp_source(running, sessions, more):
 	run(["smtp-source", "-s", str(sessions), "-m", "1000", "-l", "1000", *more, "-f", "a@x.test", "-t", "bob@local.test",
 	     f"127.0.0.1:{running.port}"])
 	assert len(running.files("bob")) == 1000
+
+
+NODE_SCRIPT = """
+const transport = require('nodemailer').createTransport({ host: '127.0.0.1', port: +process.argv[1], name: 't.test', pool: true });
+const envelope = { from: 'me@x.test', to: ['bob@local.test'] };
+(async () => {
+  const raw = require('fs').readFileSync(0);
+  const info = await transport.sendMail({ envelope, raw });
+  if (!info.response.startsWith('250 2.0.0 ')) throw new Error(info.response);
+  for (let i = 0; i < 50; i++)
+    await transport.sendMail({ envelope: { from: 'me@x.test', to: ['alice@local.test'] }, subject: 'n' + i, text: '.dots\\n.\\n' });
+  transport.close();
+})().catch((e) => { console.error(e); process.exit(1); });
+"""
+
+
+def test_nodemailer(running):
+	run(["node", "-e", NODE_SCRIPT, str(running.port)], MESSAGE, cwd=npm(NODEMAILER))
+	assert running.body("bob") == EXPECT
+	assert len(running.files("alice")) == 50
+
+
+@pytest.fixture(name="postfix")
+def fixture_postfix(running):
+	p = Postfix(running.path + "/postfix", f"[127.0.0.1]:{running.port}")
+	yield p
+	p.stop()
+
+
+def wait_files(running, user, count, postfix):
+	end = time.monotonic() + 2 * PATIENCE
+	while len(running.files(user)) < count:
+		assert time.monotonic() < end, postfix.text()
+		time.sleep(0.01)
+
+
+def test_postfix_relays(running, postfix):
+	with smtplib.SMTP("127.0.0.1", postfix.port, "t.test", timeout=PATIENCE) as s:
+		assert s.sendmail("me@x.test", ["bob@local.test"], MESSAGE) == {}
+	wait_files(running, "bob", 1, postfix)
+	received, _, rest = running.body("bob").partition(b" (UTC)\n")
+	assert re.fullmatch(rb"Received: from t\.test [^\n]*\n(\t[^\n]*\n)*\t[^\n]*", received), received
+	assert rest == EXPECT
+	run(["smtp-source", "-s", "10", "-m", "200", "-l", "5000", "-f", "a@x.test", "-t", "alice@local.test", f"127.0.0.1:{postfix.port}"])
+	wait_files(running, "alice", 200, postfix)
+	assert "status=bounced" not in postfix.text() and "status=deferred" not in postfix.text()
 
 
 class Load:

@@ -207,7 +207,8 @@ every_field(void **state)
 	    "[smtpd.auth.oauth]\nissuer = https://login.example.com\naudience = mail , other one\njwks_url = http://[::1]:80/keys\n"
 	    "ca_file = /etc/passwd\nusername_claim = realm.user\nrequired_scope = smtp\nallowed_domains = EXAMPLE.com,b.example\n"
 	    "jwks_refresh_interval = 1m\nleeway = 0s\n"
-	    "[smtpd.auth.oauth two]\nissuer = https://two.example\naudience = a\njwks_file = /etc/passwd\n");
+	    "[smtpd.auth.oauth two]\nissuer = https://two.example\naudience = a\njwks_file = /etc/passwd\n"
+	    "[smtpd.metrics]\nenabled = yes\naddress = :9200\npath = /a/b\n");
 
 	(void)state;
 	assert_string_equal(c->hostname, "mx.example.com");
@@ -288,6 +289,9 @@ every_field(void **state)
 	assert_int_equal(c->auth_failures_per_ip, 0);
 	assert_true(c->max_header_size == 4096);
 	assert_true(c->handshake_ms == 120000 && c->auth_ms == 3000);
+	assert_true(c->metrics_enabled);
+	assert_string_equal(c->metrics_address, ":9200");
+	assert_string_equal(c->metrics_path, "/a/b");
 	assert_string_equal(config_default_domain(c), "example.com");
 	config_free(c);
 }
@@ -329,6 +333,9 @@ defaults(void **state)
 	assert_int_equal(c->auth_failures_per_ip, 20);
 	assert_true(c->max_header_size == 256 * 1024);
 	assert_true(c->handshake_ms == 60000 && c->auth_ms == 30000);
+	assert_false(c->metrics_enabled);
+	assert_string_equal(c->metrics_address, "127.0.0.1:9100");
+	assert_string_equal(c->metrics_path, "/metrics");
 	assert_true(c->connection_ms == 300000 && c->command_ms == 60000 && c->delivery_ms == 120000 && c->shutdown_ms == 30000);
 	config_free(c);
 	config_free(NULL);
@@ -575,6 +582,14 @@ static const struct {
 	    "c:11: [smtpd.listener c] address: '[::1]:25' is taken by [smtpd.listener b] (:25); choose another address or port" },
 	{ BASE "[smtpd.listener b]\naddress = 127.0.0.1:25\n[smtpd.listener c]\naddress = 0.0.0.0:25\n",
 	    "c:11: [smtpd.listener c] address: ..." },
+	{ BASE "[smtpd.metrics]\nenabled = yes\n[smtpd.listener b]\naddress = :9100\n",
+	    "c: [smtpd.metrics] address: '127.0.0.1:9100' is taken by [smtpd.listener b] (:9100); choose another address or port" },
+	{ BASE "[smtpd.metrics]\npath = metrics\n", "c:9: [smtpd.metrics] path: 'metrics' is no absolute path; begin it with /" },
+	{ BASE "[smtpd.metrics]\npath =\n", "c:9: [smtpd.metrics] path: '' is no path of a URL; write such as /metrics" },
+	{ BASE "[smtpd.metrics]\npath = /a b\n", "c:9: [smtpd.metrics] path: '/a b' is no path of a URL; ..." },
+	{ BASE "[smtpd.metrics]\npath = /a?b\n", "c:9: [smtpd.metrics] path: '/a?b' is no path of a URL; ..." },
+	{ BASE "[smtpd.metrics]\npath = /readyz\n",
+	    "c:9: [smtpd.metrics] path: '/readyz' is where others ask for our health; write such as /metrics" },
 	{ BASE "[smtpd.listener b]\nworkers = 17\n", "c:9: [smtpd.listener b] workers: '17' is out of bounds; write 1 to 16" },
 
 	/* users, TLS */
@@ -588,11 +603,6 @@ static const struct {
 	{ BASE ISSUER "[smtpd.listener mx]\nmode = submission\n",
 	    "c:12: [smtpd.listener mx] mode: 'submission' needs a certificate; set [server.tls] cert_file and key_file, or self_signed = yes" },
 	{ BASE ISSUER "[smtpd.listener mx]\nmode = smtps\n", "c:12: [smtpd.listener mx] mode: 'smtps' needs a certificate; ..." },
-	{ SMTPD DELIVERY ISSUER LAN "mode = alt\nrequire_tls = no\n",	/* case 15.6 */
-	    "c:12: [smtpd.listener mx] require_tls: 'no' would let passwords cross the network in clear, for '192.0.2.1:0' is not loopback; "
-	    "write yes, or listen on 127.0.0.1" },
-	{ SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = :0\nauth = optional\nrequire_tls = no\n",
-	    "c:12: [smtpd.listener mx] require_tls: ..." },
 	{ BASE "[server.tls]\nmin_version = 1.3\n", "c:9: [server.tls] min_version: '1.3': TLS 1.3 is not there yet; write 1.2" },
 	{ BASE "[server.tls]\nmin_version = 1\n",
 	    "c:9: [server.tls] min_version: '1' is not one of 1.0, 1.1, 1.2, 1.3; did you mean 1.0?" },
@@ -765,8 +775,7 @@ static void
 nothing_to_say(void **state)
 {
 	static const char *const rows[] = {
-		SMTPD DELIVERY LAN "mode = alt\nrequire_tls = no\n",			/* nobody logs in */
-		SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = [::1]:0\nmode = alt\nrequire_tls = no\n",
+		SMTPD DELIVERY ISSUER LAN "mode = alt\nrequire_tls = no\n",		/* nobody logs in in clear all the same */
 		SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = [::ffff:127.0.0.1]:0\nmode = alt\nrequire_tls = no\n",
 		SMTPD DELIVERY ISSUER "[smtpd.listener mx]\naddress = 127.8.0.1:0\nmode = alt\nauth = optional\nrequire_tls = no\n",
 		SMTPD DELIVERY ISSUER LAN "mode = alt\n",				/* AUTH where there is TLS, and there is none */

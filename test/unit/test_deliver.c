@@ -72,7 +72,7 @@ static void
 tx_init(struct tx *tx, const char *sender, const char *const *rcpts, const char *body, size_t len)
 {
 	*tx = (struct tx){ .id = "0123456789abcdef0123", .session = 1, .config = &config, .listener = &listener,
-	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .tls_version = "", .tls_cipher = "",
+	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .tls_version = "", .tls_cipher = "", .tls_name = "",
 	    .esmtp = true };
 	set_mailbox(&tx->sender, sender);
 	while (rcpts[tx->rcpts_n] != NULL)
@@ -534,6 +534,7 @@ environment(void **state)
 	tx.auth_user = "alice";
 	tx.tls_version = "TLSv1.2";
 	tx.tls_cipher = "ECDHE";
+	tx.tls_name = "mx.test";
 	tx.utf8 = true;
 	tx.body = SMTP_BODY_8BITMIME;
 	deliver_start(d, &tx, note, &o);
@@ -541,13 +542,44 @@ environment(void **state)
 	(void)snprintf(want, sizeof(want), "AUTH_USER=alice\nBODY=8BITMIME\nCLIENT_ADDRESS=192.0.2.1\nCLIENT_HELO=client.test\nLISTENER=mx\n"
 	    "MESSAGE_ID=0123456789abcdef0123\nMESSAGE_SIZE=%llu\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
 	    "RECIPIENT=user@local.test\nRECIPIENTS=user@local.test\nSENDER=sender@client.test\nSMTPUTF8=1\nTLS_CIPHER=ECDHE\n"
-	    "TLS_VERSION=TLSv1.2\n", (unsigned long long)(tx.size - tx.header_at));
+	    "TLS_SERVER_NAME=mx.test\nTLS_VERSION=TLSv1.2\n", (unsigned long long)(tx.size - tx.header_at));
 	assert_string_equal(contents("env"), want);
 	tx_clear(&tx);
 	o = deliver_to("", three, "x\n");
 	expect(&o, 250, "2.0.0", "exit 0");
 	assert_null(strstr(contents("env"), "RECIPIENT="));
 	assert_non_null(strstr(contents("env"), "RECIPIENTS=a@local.test b@local.test C@local.test\nSENDER=\nSMTPUTF8=\n"));
+}
+
+/* Mail to others goes to the relay's command, whatever takes ours; nobody asks whether they exist. */
+static void
+foreign_recipients(void **state)
+{
+	char words[300], *relay[] = { STR("/bin/sh"), STR("-c"), words, STR("sh"), STR("%{recipients}"), NULL };
+	const char *far[] = { "x@far.test", "-y@away.test", NULL };
+	struct outcome o = { 0 };
+	struct tx tx;
+
+	(void)state;
+	(void)snprintf(words, sizeof(words), "cat > %s/relayed; for a; do echo \"$a\"; done > %s/args", folder, folder);
+	start_maildir(false);
+	config.relay_command = (struct words){ relay, 5 };
+	tx_init(&tx, "sender@local.test", far, "body\n", 5);
+	tx.foreign = true;
+	deliver_check(d, &tx, &tx.rcpts[0], note, &o);
+	expect(&o, 250, "2.1.5", NULL);
+	o = (struct outcome){ 0 };
+	deliver_check(d, &tx, &tx.rcpts[1], note, &o);
+	expect(&o, 550, "5.1.1", NULL);		/* it could be taken for an option */
+	tx.rcpts_n = 1;
+	o = (struct outcome){ 0 };
+	deliver_start(d, &tx, note, &o);
+	wait_for(&o);
+	expect(&o, 250, "2.0.0", "exit 0");
+	assert_string_equal(contents("args"), "x@far.test\n");
+	assert_non_null(strstr(contents("relayed"), "body\n"));
+	assert_string_equal(deliver_agent_name(d, &tx), "relay");
+	tx_clear(&tx);
 }
 
 static void
@@ -1015,7 +1047,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(every_exit_status), T(output_and_status), T(a_long_line_is_cut), T(what_cannot_be_started), T(timeout),
-		T(waiting_has_an_end), T(the_command_gets_the_message), T(arguments), T(environment), T(values_that_are_not_handed_on),
+		T(waiting_has_an_end), T(the_command_gets_the_message), T(arguments), T(environment), T(foreign_recipients), T(values_that_are_not_handed_on),
 		T(recipient_command), T(recipients_file), T(maildir_checks), T(maildir_delivers), T(maildir_creates),
 		T(maildir_all_or_none), T(maildir_many_at_once), T(maildir_large_and_many_recipients), T(maildir_full_disk),
 		T(a_writer_dies), T(a_writer_hangs), T(writers_run_as_the_user), T(an_unknown_user_is_an_error), T(free_tells_everybody),

@@ -15,28 +15,11 @@
 #include "auth.h"
 #include "sender.h"
 
-#include "sender.c"	/* together with the stub of auth_user() until auth.c is there; then sender.o is one of OBJS */
-
 #define ADDRESSES_MAX 100000
 
 static char folder[] = "/tmp/test_sender.XXXXXX", path[64], none[] = "", *domains[] = { (char[]){ "local.test" }, NULL };
 static struct config config;
 static int64_t now_ms = 1000000;
-
-/* As auth.h has it; goes when auth.c is there. */
-bool
-auth_user(const struct config *c, struct span name, struct mailbox *m)
-{
-	char whole[400];
-	int n = snprintf(whole, sizeof(whole), "%.*s%s%s", (int)name.len, name.p, text_find(name, '@') == SIZE_MAX ? "@" : "",
-	    text_find(name, '@') == SIZE_MAX ? c->domains.v[0] : "");
-
-	if (n < 0 || (size_t)n >= sizeof(whole) || smtp_mailbox(text_span(whole), true, m) != SMTP_PATH_OK)
-		return false;
-	for (char *p = m->local; *p != '\0'; p++)
-		*p = text_lower(*p);
-	return true;
-}
 
 static void
 put_octets(struct span text)

@@ -16,23 +16,29 @@
 /* An agent that accepts everything but unknown@, and remembers what was complete. */
 struct drive {
 	struct session	 s;
-	struct buf	 out, body, message, delivered;
+	struct session_io io;
+	struct buf	 out, body, message, delivered, secret;
+	char		 secret_memory[SASL_RESPONSE_MAX];
 	unsigned	 deliveries;
 	bool		 no_file;	/* message files are lost on their way */
 };
 
 static struct config config;
-static struct listener listeners[2] = {
+static struct listener listeners[] = {
 	{ .name = "mx", .mode = MODE_SMTP, .bare_newline = NEWLINE_REJECT },
 	{ .name = "lan", .mode = MODE_ALT, .bare_newline = NEWLINE_NORMALIZE },
+	{ .name = "sub", .mode = MODE_SUBMISSION, .bare_newline = NEWLINE_REJECT, .require_tls = true },	/* TLS and AUTH offered */
+	{ .name = "loop", .mode = MODE_SUBMISSION, .bare_newline = NEWLINE_REJECT, .require_tls = true },	/* the same, on loopback */
 };
+#define ALL_MECHANISMS (1u << SASL_PLAIN | 1u << SASL_OAUTHBEARER | 1u << SASL_XOAUTH2)
 
 static void
 config_reset(void)
 {
-	static char hostname[] = "mx.test";
+	static char hostname[] = "mx.test", scope[] = "mail";
 
-	config = (struct config){ .hostname = hostname, .max_message_size = 1000, .max_recipients = 3, .max_errors = 20 };
+	config = (struct config){ .hostname = hostname, .max_message_size = 1000, .max_recipients = 3, .max_errors = 20,
+	    .max_auth_failures = 3, .issuers = { { .required_scope = scope } } };
 }
 
 static void
@@ -53,6 +59,16 @@ answer(struct drive *d)
 		switch (q.kind) {
 		case REQ_CONNECT:
 			verdict_set(&v, 220, "", "Ready");
+			break;
+		case REQ_AUTH:
+			verdict_set(&v, 535, "5.7.8", "No");
+			if (text_eq(buf_span(&d->secret), SPAN("\0bob\0secret")) || text_eq(buf_span(&d->secret), SPAN("good token")))
+				verdict_set(&v, 235, "2.7.0", "Yes");
+			else if (text_eq(buf_span(&d->secret), SPAN("\0bob\0down")))
+				verdict_set(&v, 454, "4.7.0", "Later");
+			else if (text_eq(buf_span(&d->secret), SPAN("\0bob\0out")))
+				verdict_set(&v, 421, "4.7.0", "Too many");
+			buf_reset(&d->secret);
 			break;
 		case REQ_MAIL:
 			verdict_set(&v, 250, "2.1.0", "Sender ok");
@@ -80,8 +96,10 @@ answer(struct drive *d)
 		}
 		session_verdict(&d->s, &v, q.kind == REQ_DATA && !d->no_file, false);
 	}
+	if (d->s.state == ST_TLS)	/* the handshake is done at once */
+		session_tls(&d->s);
 	d->s.reset_due = false;
-	d->s.penalty = false;
+	d->s.penalty_ms = 0;
 }
 
 static void
@@ -92,7 +110,10 @@ drive_init(struct drive *d, const struct listener *l)
 	buf_init(&d->body, 1 << 20);
 	buf_init(&d->message, 1 << 20);
 	buf_init(&d->delivered, 1 << 20);
-	session_init(&d->s, &config, l, 1, "192.0.2.1", &d->out, &d->body);
+	buf_fixed(&d->secret, d->secret_memory, sizeof(d->secret_memory));
+	d->io = (struct session_io){ .config = &config, .listener = l, .out = &d->out, .body = &d->body, .secret = &d->secret,
+	    .has_tls = l >= &listeners[2], .mechanisms = l >= &listeners[2] ? ALL_MECHANISMS : 0 };
+	session_init(&d->s, &d->io, 1, l == &listeners[3] ? "127.0.0.1" : "192.0.2.1");
 	answer(d);
 }
 
@@ -116,7 +137,7 @@ feed(struct drive *d, const char *p, size_t n)
 
 		take_body(d);
 		taken += now;
-		if (now == 0 && d->s.waits_for == REQ_NONE && !d->s.penalty)
+		if (now == 0 && d->s.waits_for == REQ_NONE && d->s.penalty_ms == 0)
 			break;
 		answer(d);
 	}
@@ -155,6 +176,12 @@ struct dialogue {
 #define P HELLO MAIL RCPT "DATA\r\n"
 #define EVIL "MAIL FROM:<admin@local.test>\r\n" RCPT "DATA\r\n"
 #define D(n, l, text, want, delivered) { n, l, { text, sizeof(text) - 1 }, want, delivered }
+#define GOOD "AGJvYgBzZWNyZXQ="
+#define BAD "AGJvYgB3cm9uZw=="
+#define DOWN "AGJvYgBkb3du"
+#define OUT "AGJvYgBvdXQ="
+#define TLS HELLO "STARTTLS\r\n" HELLO
+#define IN_TLS "220 250 220 250"
 #define START "220 250 250 250 354 "
 
 /* In these the client waits for the 354: the marker splits them into what is sent before it and after. */
@@ -193,7 +220,7 @@ static const struct dialogue dialogues[] = {
 	D("NUL", 0, "HELO a\0b\r\n", "220 500", ""),
 	D("another protocol", 0, "GET / HTTP/1.1\r\nNOOP\r\n", "220 421", ""),
 	D("a header field", 0, "Host: x\r\nNOOP\r\n", "220 421", ""),
-	D("not implemented", 0, "VRFY x\r\nEXPN x\r\nHELP\r\nTURN\r\nAUTH PLAIN\r\n", "220 502 502 502 502 502", ""),
+	D("not implemented", 0, "VRFY x\r\nEXPN x\r\nHELP\r\nTURN\r\n", "220 502 502 502 502", ""),
 	D("unknown", 0, "FOO\r\n NOOP\r\nNOOPX\r\n\r\n", "220 500 500 500 500", ""),
 	D("arguments", 0, "RSET x\r\nNOOP x\r\nEHLO\r\nEHLO a b\r\n", "220 501 250 501 501", ""),
 	D("size", 0, HELLO "MAIL FROM:<a@x.test> SIZE=1001\r\nMAIL FROM:<a@x.test> SIZE=x\r\n", "220 250 552 501", ""),
@@ -213,16 +240,42 @@ static const struct dialogue dialogues[] = {
 	D("BDAT with CRLF across chunks", 0, HELLO MAIL RCPT "BDAT 2\r\na\rBDAT 2 LAST\r\n\nb", "220 250 250 250 250 250", "a\nb|"),
 	D("quit", 0, "QUIT\r\nNOOP\r\n", "220 221", ""),
 	D("hello again forgets", 0, HELLO MAIL HELLO RCPT, "220 250 250 250 503", ""),
+	D("6.5 no certificate", 0, "STARTTLS\r\n" HELLO "STARTTLS\r\nSTARTTLS x\r\n", "220 503 250 454 501", ""),
+	D("7.2 no AUTH", 0, HELLO "AUTH PLAIN " GOOD "\r\n", "220 250 503", ""),
+	D("6.4 STARTTLS forgets", 2, HELLO "STARTTLS\r\n" MAIL HELLO "STARTTLS\r\n" MAIL, "220 250 220 503 250 503 250", ""),
+	D("6.6 not in clear", 2, HELLO MAIL "AUTH PLAIN " GOOD "\r\nAUTH PLAIN\r\n", "220 250 530 538 538", ""),
+	D("3.9 STARTTLS inside a transaction", 3, HELLO MAIL "STARTTLS\r\n" RCPT, "220 250 250 503 250", ""),
+	D("PLAIN at once", 2, TLS "AUTH PLAIN " GOOD "\r\n" MAIL, IN_TLS " 235 250", ""),
+	D("PLAIN asked for", 3, HELLO "auth plain\r\n" GOOD "\r\n", "220 250 334 235", ""),
+	D("7.4 cancelled", 3, HELLO "AUTH PLAIN\r\n*\r\nNOOP\r\n", "220 250 334 501 250", ""),
+	D("7.4 an empty response", 3, HELLO "AUTH PLAIN =\r\nAUTH PLAIN\r\n\r\n", "220 250 535 334 535", ""),
+	D("7.3 arguments", 3, HELLO "AUTH\r\nAUTH FOO\r\nAUTH PLAIN a b\r\nAUTH LOGIN\r\nAUTH CRAM-MD5\r\n",
+	    "220 250 501 504 501 504 504", ""),
+	D("7.5 base64", 3, HELLO "AUTH PLAIN AGJvYg\r\nAUTH PLAIN\r\nA=JvYg==\r\nAUTH PLAIN ====\r\n", "220 250 501 334 501 501", ""),
+	D("3.9 AUTH twice, in a transaction, before EHLO", 3, "AUTH PLAIN " GOOD "\r\n" HELLO MAIL "AUTH PLAIN " GOOD "\r\nRSET\r\n"
+	    "AUTH PLAIN " GOOD "\r\nAUTH PLAIN " GOOD "\r\n", "220 503 250 250 503 250 235 503", ""),
+	D("AUTH is for EHLO", 3, "HELO t\r\nAUTH PLAIN " GOOD "\r\n", "220 250 503", ""),
+	D("3.9 STARTTLS after AUTH", 3, HELLO "AUTH PLAIN " GOOD "\r\nSTARTTLS\r\n", "220 250 235 503", ""),
+	D("3.13 AUTH stays after RSET and EHLO", 3, HELLO "AUTH PLAIN " GOOD "\r\nRSET\r\n" HELLO "AUTH PLAIN " GOOD "\r\n",
+	    "220 250 235 250 250 503", ""),
+	D("7.9 three failures", 3, HELLO "AUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD "\r\nAUTH PLAIN " BAD "\r\n" MAIL,
+	    "220 250 535 535 421", ""),
+	D("7.10 unable is no failure", 3, HELLO "AUTH PLAIN " DOWN "\r\nAUTH PLAIN " DOWN "\r\nAUTH PLAIN " DOWN "\r\nAUTH PLAIN " GOOD
+	    "\r\n", "220 250 454 454 454 235", ""),
+	D("out", 3, HELLO "AUTH PLAIN " OUT "\r\n" MAIL, "220 250 421", ""),
+	D("8 a token", 3, HELLO "AUTH OAUTHBEARER Z29vZCB0b2tlbg==\r\n" MAIL, "220 250 235 250", ""),
+	D("8 a bad token", 3, HELLO "AUTH OAUTHBEARER YmFk\r\nAQ==\r\nAUTH XOAUTH2\r\nYmFk\r\n\r\nNOOP\r\n", "220 250 334 535 334 334 535 250", ""),
+	D("8 a bad token, cancelled", 3, HELLO "AUTH OAUTHBEARER YmFk\r\n*\r\n" MAIL, "220 250 334 535 250", ""),
 };
 
 /* What a front would do: content never comes before 354, so a step ends behind each DATA line. EHLO ends a group, too. */
 static size_t
 step_len(struct span in)
 {
-	static const char *const ends[] = { "DATA\r\n", "EHLO t.test\r\n" };
+	static const char *const ends[] = { "DATA\r\n", "EHLO t.test\r\n", "STARTTLS\r\n" };
 	size_t best = in.len;
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < COUNT(ends); i++) {
 		const char *p = in.len == 0 ? NULL : memmem(in.p, in.len, ends[i], strlen(ends[i]));
 
 		if (p != NULL && (size_t)(p - in.p) + strlen(ends[i]) < best)
@@ -387,6 +440,28 @@ test_a_line_without_end_closes(void **unused)
 	drive_clear(&d);
 }
 
+/* Whatever the client says to the challenge of a refused token, it gets its 535, and nothing of it is left for the next exchange. */
+static void
+test_a_long_line_ends_a_refused_exchange(void **unused)
+{
+	static const char refused[] = "AUTH OAUTHBEARER YmFk\r\n", next[] = "AUTH PLAIN\r\n" GOOD "\r\n";
+	struct drive d;
+	char octets[SASL_LINE_MAX + 1];
+
+	(void)unused;
+	config_reset();
+	memset(octets, 'x', sizeof(octets));
+	drive_init(&d, &listeners[3]);
+	feed(&d, HELLO, strlen(HELLO));
+	feed(&d, refused, sizeof(refused) - 1);
+	feed(&d, octets, sizeof(octets));
+	feed(&d, "\r\n", 2);
+	assert_int_equal(d.s.auth.failures, 1);
+	feed(&d, next, sizeof(next) - 1);
+	assert_codes(&d, "220 250 334 535 334 235");
+	drive_clear(&d);
+}
+
 static void
 test_errors_and_junk_end_the_session(void **unused)
 {
@@ -466,6 +541,71 @@ test_a_full_disk_costs_the_message(void **unused)
 }
 
 static void
+test_data_behind_starttls_closes(void **unused)
+{
+	struct drive d;
+
+	(void)unused;
+	config_reset();
+	drive_init(&d, &listeners[2]);
+	feed(&d, HELLO, sizeof(HELLO) - 1);
+	feed(&d, "STARTTLS\r\n" HELLO MAIL, sizeof("STARTTLS\r\n" HELLO MAIL) - 1);
+	assert_codes(&d, "220 250 554");
+	assert_int_equal(d.s.state, ST_CLOSING);
+	assert_false(d.s.tls);
+	drive_clear(&d);
+}
+
+/* Case 6.3: whatever ends it between the 220 and the handshake. */
+static void
+test_nothing_in_clear_follows_starttls(void **unused)
+{
+	struct drive d;
+	size_t before;
+
+	(void)unused;
+	config_reset();
+	drive_init(&d, &listeners[2]);
+	feed(&d, HELLO, sizeof(HELLO) - 1);
+	assert_int_equal(session_feed(&d.s, "STARTTLS\r\n", 10), 10);
+	assert_int_equal(d.s.state, ST_TLS);
+	before = buf_len(&d.out);
+	assert_int_equal(session_feed(&d.s, "NOOP\r\n", 6), 0);
+	session_end(&d.s, R_TIMEOUT);
+	assert_int_equal(d.s.state, ST_CLOSING);
+	assert_int_equal(buf_len(&d.out), before);
+	drive_clear(&d);
+}
+
+/* What EHLO offers in clear, in TLS, and on loopback (case 7.1). */
+static void
+test_what_is_offered(void **unused)
+{
+	static const struct { int listener; bool tls; const char *has, *has_not; } rows[] = {
+		{ 0, false, "250-SIZE 1000\r\n", "STARTTLS" }, { 0, false, "PIPELINING", "AUTH" },
+		{ 2, false, "250-STARTTLS\r\n", "AUTH" }, { 2, true, "250-AUTH PLAIN OAUTHBEARER XOAUTH2\r\n", "STARTTLS" },
+		{ 3, false, "250-AUTH PLAIN OAUTHBEARER XOAUTH2\r\n", "TURN" }, { 3, false, "250-STARTTLS\r\n", "TURN" },
+	};
+
+	(void)unused;
+	config_reset();
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct drive d;
+
+		printf("%zu\n", i);
+		drive_init(&d, &listeners[rows[i].listener]);
+		if (rows[i].tls)
+			session_tls(&d.s);
+		buf_reset(&d.out);
+		feed(&d, HELLO, sizeof(HELLO) - 1);
+		buf_add_char(&d.out, '\0');
+		assert_non_null(strstr(d.out.data, rows[i].has));
+		assert_null(strstr(d.out.data, rows[i].has_not));
+		drive_clear(&d);
+	}
+}
+
+static void
 test_canned_replies_are_of_one_class(void **unused)
 {
 	(void)unused;
@@ -489,10 +629,14 @@ main(void)
 		cmocka_unit_test(test_a_message_over_the_limit_is_read_to_its_end),
 		cmocka_unit_test(test_lines_at_their_bounds),
 		cmocka_unit_test(test_a_line_without_end_closes),
+		cmocka_unit_test(test_a_long_line_ends_a_refused_exchange),
 		cmocka_unit_test(test_errors_and_junk_end_the_session),
 		cmocka_unit_test(test_a_lost_agent_costs_the_transaction),
 		cmocka_unit_test(test_a_lost_file_costs_the_message),
 		cmocka_unit_test(test_a_full_disk_costs_the_message),
+		cmocka_unit_test(test_data_behind_starttls_closes),
+		cmocka_unit_test(test_nothing_in_clear_follows_starttls),
+		cmocka_unit_test(test_what_is_offered),
 		cmocka_unit_test(test_canned_replies_are_of_one_class),
 	};
 

@@ -904,8 +904,12 @@ test_resumption(void **state)
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(shared, MAP_FAILED);
 	pid = fork();
-	if (pid == 0)	/* one worker remembers, */
-		_exit(connect_once(certs, cache, TLS_MIN_1_2, shared) ? 1 : 0);
+	if (pid == 0) {	/* one worker remembers, */
+		bool resumed = connect_once(certs, cache, TLS_MIN_1_2, shared);
+
+		tls_certs_free(certs);	/* valgrind looks here, too */
+		_exit(resumed ? 1 : 0);
+	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 	session = *shared;
@@ -1142,6 +1146,8 @@ static const struct {
 	{ "ec.pem p384.key", "p384.key: its key belongs to another certificate", NULL },
 	{ "ec.pem ca.key", "ca.key: its key belongs to another certificate", NULL },
 	{ "rsa.pem rsa1024.key", "rsa1024.key: its key belongs to another certificate", NULL },
+	{ "rsa.pem bad-crt.key", "bad-crt.key: its key belongs to another certificate", NULL },	/* sound but for one number of it */
+	{ "rsa.pem zero.key", "zero.key: its key belongs to another certificate", NULL },
 	{ "wrong-order.pem ec.key", "wrong-order.pem: certificates are out of order", NULL },
 	{ "strangers.pem ec.key", "strangers.pem: certificates are out of order", NULL },
 	{ "seventeen.pem ec.key", "seventeen.pem: more than 16 certificates", NULL },
@@ -1241,7 +1247,7 @@ test_info(void **state)
 	assert_string_equal(info.file, "ec.pem");
 	assert_string_equal(info.name, "mx.test");
 	assert_false(info.self_signed);
-	assert_in_range(now_time - info.not_before_time, 0, 120);
+	assert_in_range(now_time - info.not_before_time, 0, 3600);
 	assert_int_equal(info.not_after_time - info.not_before_time, 3650 * 86400LL);
 	snprintf(path, sizeof(path), "fingerprint");
 	assert_int_equal(run((const char *const[]){ "sh", "-c", "openssl x509 -in ec.pem -noout -fingerprint -sha256 | "
@@ -1255,7 +1261,7 @@ test_info(void **state)
 	tls_certs_info(certs, 2, &info);
 	assert_string_equal(info.name, "cn.test");
 	tls_certs_info(certs, 3, &info);
-	assert_in_range(now_time - info.not_after_time, 86400 - 120, 86400 + 120);
+	assert_in_range(now_time - info.not_after_time, 86400, 86400 + 3600);
 	tls_certs_free(certs);
 }
 
@@ -1313,7 +1319,7 @@ test_self_signed(void **state)
 	assert_string_equal(info.file, "");
 	assert_string_equal(info.name, "self.test");
 	assert_int_equal(strlen(info.sha256), 64);
-	assert_in_range(now_time - info.not_before_time, 3600, 3660);
+	assert_in_range(now_time - info.not_before_time, 3600, 7200);
 	assert_in_range((info.not_after_time - now_time) / 86400, 390, 398);
 	assert_false(tls_certs_changed(certs));
 

@@ -52,9 +52,8 @@ key p384 ec P-384
 leaf p384 other.test "DNS:other.test,DNS:one.wild.test"
 key cn ec P-256
 leaf cn cn.test ""
-leaf_san_only() { leaf san hidden.test "DNS:shown.test"; }
 cp cn.key san.key
-leaf_san_only
+leaf san hidden.test "DNS:shown.test"
 
 # the same keys in other forms
 openssl ec -in p384.key -out p384.sec1.key
@@ -91,6 +90,10 @@ head -n 5 ec.crt >cut.pem
 head -n 3 ec.key >cut.key
 cat ec.key rsa.key >two.key
 sed '2s/^MI/MM/' ec.key >damaged.key
+openssl rsa -in rsa.key -traditional -outform DER -out rsa.der # RFC 8017 A.1.2: version, n, e, d, p, q, dP, dQ, qInv
+pem() { echo "-----BEGIN RSA PRIVATE KEY-----"; base64; echo "-----END RSA PRIVATE KEY-----"; }
+{ head -c 1100 rsa.der; printf '\377\377\377\377'; tail -c +1105 rsa.der; } | pem >bad-crt.key
+printf '\060\033\002\001\000\002\001\001\002\001\003\002\001\000\002\001\000\002\001\000\002\001\000\002\001\000\002\001\000' | pem >zero.key
 dd if=/dev/zero of=huge.pem bs=262145 count=1
 cp ec.key secret.key
 chmod 0 secret.key

@@ -1,0 +1,108 @@
+/*
+ * policy.c - who may send what: trusted networks, and what a message's header says.
+ */
+#include "policy.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "header.h"
+
+#define RECEIVED_MAX 50		/* Received fields of a message that goes in circles (case 9.10) */
+
+static bool
+is_in_network(const uint8_t ip[16], const struct network *n)
+{
+	unsigned whole = n->bits / 8, rest = n->bits % 8;
+
+	return memcmp(ip, n->ip, whole) == 0 &&
+	    (rest == 0 || ((ip[whole] ^ n->ip[whole]) & (0xff << (8 - rest)) & 0xff) == 0);
+}
+
+bool
+policy_is_trusted(const struct listener *l, const char *address)
+{
+	uint8_t ip[16] = { [10] = 0xff, [11] = 0xff };
+
+	if (inet_pton(AF_INET, address, ip + 12) != 1 && inet_pton(AF_INET6, address, ip) != 1)
+		return false;
+	for (size_t i = 0; i < l->trusted_networks.n; i++)
+		if (is_in_network(ip, &l->trusted_networks.v[i]))
+			return true;
+	return false;
+}
+
+/* The first n octets of the body as received; owned by the caller. NULL with errno. */
+static char *
+read_body(const struct tx *tx, size_t n)
+{
+	char *p = malloc(n + 1);
+	ssize_t got = p == NULL ? -1 : pread(tx->fd, p, n, MESSAGE_ROOM);
+
+	if (got == (ssize_t)n)
+		return p;
+	free(p);
+	if (got >= 0)	/* the front has cut it off */
+		errno = EIO;
+	return NULL;
+}
+
+/* What the header block says: a loop, and whether the login may send with this From. false with what the client is told, and why. */
+static bool
+judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct span message, struct verdict *v, const char **why)
+{
+	struct span rest = message;
+	struct header_field field;
+	struct mailbox from;
+	enum header_from found;
+	size_t received = 0, fields = 0;
+
+	for (; fields <= HEADER_FIELDS_MAX && header_next(&rest, &field); fields++)
+		received += text_is_nocase(field.name, "Received");
+	if (fields > HEADER_FIELDS_MAX) {
+		verdict_set(v, 550, "5.6.0", "Header too large");
+		*why = "too many header fields";
+		return false;
+	}
+	if (received > RECEIVED_MAX) {
+		verdict_set(v, 554, "5.4.6", "Routing loop detected");
+		*why = "routing loop";
+		return false;
+	}
+	if (tx->auth_user[0] == '\0' || tx->config->sender_check == SENDER_OFF)
+		return true;
+	found = header_from(message, tx->utf8, &from);
+	if (found == FROM_OK && senders_allow(senders, tx->auth_user, &from, now_ms))
+		return true;
+	*why = found == FROM_OK ? "From is not the user's" : header_from_text(found);
+	if (found == FROM_OK)
+		verdict_set(v, 550, "5.7.1", "Not allowed to send as the address in From");
+	else
+		verdict_set(v, 550, "5.6.0", "%s", *why);
+	return false;
+}
+
+bool
+policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct verdict *v, const char **why)
+{
+	uint64_t body = tx->size - MESSAGE_ROOM, max = tx->config->max_header_size;
+	size_t n = (size_t)(body < max ? body : max);
+	struct span start = { read_body(tx, n), n };
+	bool good = false;
+
+	if (start.p == NULL) {
+		*why = strerror(errno);
+		verdict_set(v, 451, "4.3.0", "Temporary failure, try again");
+		return false;
+	}
+	if (header_len(start) == n && n < body) {
+		*why = "header too large";
+		verdict_set(v, 550, "5.6.0", "Header too large");
+	} else {
+		good = judge_header(tx, senders, now_ms, start, v, why);
+	}
+	free((char *)(uintptr_t)start.p);
+	return good;
+}

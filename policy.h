@@ -1,0 +1,18 @@
+/*
+ * policy.h - who may send what: trusted networks, and what a message's header says.
+ */
+#ifndef POLICY_H
+#define POLICY_H
+
+#include "message.h"
+#include "sender.h"
+
+/* Whether a client from this address, as text, relays without AUTH. */
+bool	policy_is_trusted(const struct listener *l, const char *address);
+/*
+ * The header of a complete message, as it will be delivered: its size, a routing loop and, of a user who has logged in, From.
+ * now_ms: monotonic. false with what the client is told and, in *why, what the log is.
+ */
+bool	policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct verdict *v, const char **why);
+
+#endif
