@@ -150,6 +150,7 @@ many_symbols_are_cut(void **state)
 enum mode {
 	ANSWER,		/* as spamd does */
 	KEEP,		/* and the connection stays open */
+	LATE,		/* longer than a connection may take */
 	CUT,		/* one octet of the reply after the other */
 	DRIP,		/* so slowly that the time does not suffice */
 	EARLY,		/* before reading anything */
@@ -213,7 +214,9 @@ serve(int fd)
 	switch (peer->mode) {
 	case ANSWER:
 	case KEEP:
+	case LATE:
 		listen_to(fd, sizeof(peer->request));
+		(void)poll(NULL, 0, peer->mode == LATE ? 2200 : 0);
 		say(fd, peer->reply, len);
 		break;
 	case CUT:
@@ -501,7 +504,7 @@ a_unix_socket(void **state)
 static void
 faulty_peers(void **state)
 {
-	static const struct {
+	static const struct peer_row {
 		enum mode	 mode;
 		const char	*reply;
 		size_t		 len;
@@ -530,17 +533,23 @@ faulty_peers(void **state)
 	};
 
 	checker.timeout_ms = 1000;
-	for (size_t i = 0; i < COUNT(peers); i++) {
+	for (size_t i = 0; i < 2 * COUNT(peers); i++) {
+		const struct peer_row *row = &peers[i % COUNT(peers)];
 		int64_t began = loop_clock_ms();
 		struct outcome o;
 
-		print_message("row %zu: mode %d\n", i, (int)peers[i].mode);
-		message(peers[i].len);
-		o = ask(peers[i].mode, peers[i].reply);
+		if (i == COUNT(peers)) {	/* whoever writes there when nobody reads gets SIGPIPE */
+			spamd_free(spamd);
+			spamd = NULL;
+			(void)snprintf(url, sizeof(url), "unix:%s", socket_path);
+		}
+		print_message("row %zu: mode %d\n", i, (int)row->mode);
+		message(row->len);
+		o = ask(row->mode, row->reply);
 		print_message("-> %d (%s) after %lld ms\n", (int)o.r.action, o.r.detail, (long long)(loop_clock_ms() - began));
-		assert_int_equal(o.r.action, peers[i].action);
-		if (peers[i].detail != NULL)
-			assert_string_equal(o.r.detail, peers[i].detail);
+		assert_int_equal(o.r.action, row->action);
+		if (row->detail != NULL)
+			assert_string_equal(o.r.detail, row->detail);
 		assert_true(loop_clock_ms() - began < 3000);
 		close(tx.fd);
 		tx.fd = -1;
@@ -570,6 +579,16 @@ a_long_header_line(void **state)
 
 		expect_trouble(&o, "the reply is too long");
 	}
+}
+
+static void
+an_answer_that_takes_its_time(void **state)
+{
+	struct outcome o;
+
+	message(100);
+	o = ask(LATE, HAM);
+	assert_int_equal(o.r.action, FILTER_ACCEPT);
 }
 
 static void
@@ -716,7 +735,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(replies), cmocka_unit_test(a_reply_cut_short_is_none), cmocka_unit_test(many_symbols_are_cut),
-		T(every_reply_over_the_wire), T(the_request), T(a_unix_socket), T(faulty_peers), T(a_long_header_line), T(nobody_listens),
+		T(every_reply_over_the_wire), T(the_request), T(a_unix_socket), T(faulty_peers), T(a_long_header_line), T(an_answer_that_takes_its_time), T(nobody_listens),
 		T(a_connection_that_hangs), T(so_many_at_once), T(a_large_message_is_skipped), T(a_message_that_is_gone), T(addresses),
 	};
 
