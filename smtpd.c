@@ -726,9 +726,9 @@ stop(void)
 		stop_due(NULL, 0);
 		return;
 	}
-	log_info(0, "stopping");
 	master.stopping = true;
 	metrics_unready(master.metrics, UNREADY_STOPPING);	/* at once (case 14.1) */
+	log_info(0, "stopping");
 	listens_close();
 	for (size_t i = 0; i < GENERATIONS_MAX; i++)
 		if (master.generations[i].config != NULL)
@@ -888,6 +888,8 @@ count_processes(void *arg, short revents)
 	metrics_set(master.metrics, M_PROCESS_RESIDENT, 0, sum.own + sum.shared);
 	metrics_set(master.metrics, M_PROCESS_OPEN_FDS, 0, procstat_fds());
 }
+
+_Static_assert(SESSION_COMMANDS <= METRICS_COMMANDS, "each command has a slot");
 
 static void
 metrics_init(void)
