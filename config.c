@@ -214,6 +214,12 @@ key_is_bad(const struct config *c, const struct key *k, size_t i)
 	return origin_of(c, k, i)->bad;
 }
 
+bool
+key_is_given(const struct config *c, const struct key *k, size_t i)
+{
+	return origin_of(c, k, i)->from != FROM_DEFAULT;
+}
+
 void
 key_error(struct loader *l, const struct key *k, size_t i, const char *fmt, ...)
 {
@@ -265,16 +271,17 @@ set_value(struct loader *l, const struct key *k, size_t i, struct span value)
 	char reason[640], printed[CONFIG_VALUE_MAX];
 	struct buf why, out;
 	const char *octets = bad_octets(value);
+	struct span shown = k->type == &type_secret ? SPAN("****") : value;
 
 	if (l->from == FROM_FILE && o->from == FROM_FILE) {
-		complain_key(l, k, i, "'%.*s': the key is given twice, first in line %u; keep one", ARG(value), o->line);
+		complain_key(l, k, i, "'%.*s': the key is given twice, first in line %u; keep one", ARG(shown), o->line);
 		return;
 	}
 	*o = (struct origin){ .from = l->from, .line = l->line, .bad = true };
 	buf_fixed(&why, reason, sizeof(reason));
 	buf_fixed(&out, printed, sizeof(printed));
 	if (octets != NULL) {
-		complain_key(l, k, i, "'%.*s' %s", ARG(value), octets);
+		complain_key(l, k, i, "'%.*s' %s", ARG(shown), octets);
 	} else if (!k->type->parse(k, text_trim(value), field, &why)) {
 		complain_key(l, k, i, "%.*s", (int)buf_len(&why), reason);
 	} else {
@@ -395,18 +402,21 @@ section_open(struct loader *l, const char *section, struct span name)
 static void
 section_enter(struct loader *l, struct span s)
 {
-	struct span name;
+	struct span name, word = text_trim(s);
+	const char *suffix;
 	char text[MEANT_MAX + 1];
 
 	l->section = section_kind(s, &l->known, &name);
+	suffix = group_find(l->known) != NULL ? " NAME" : "";
+	if (*suffix != '\0')
+		word = text_trim(text_sub(word, 0, word.len - name.len));
 	if (l->section == SEC_OURS)
 		section_open(l, l->known, name);
 	else if (l->section == SEC_UNKNOWN)
-		complain(l, "[%.*s]: unknown section '%.*s'; did you mean [%s%s]?", ARG(s), ARG(s), l->known,
-		    group_find(l->known) != NULL ? " NAME" : "");
-	else if (l->section == SEC_SHARED && l->from == FROM_FILE && text_copy(text, sizeof(text), text_trim(s)) == 0 &&
+		complain(l, "[%.*s]: unknown section '%.*s'; did you mean [%s%s]?", ARG(s), ARG(s), l->known, suffix);
+	else if (l->section == SEC_SHARED && l->from == FROM_FILE && text_copy(text, sizeof(text), word) == 0 &&
 	    text_distance(text, l->known) <= 2)
-		warn(l, "[%s] is not read by smtpd; did you mean [%s]?", text, l->known);
+		warn(l, "[%.*s] is not read by smtpd; did you mean [%s%s]?", ARG(s), l->known, suffix);
 }
 
 /* inih: name NULL is a new section, 1 is success. */
@@ -441,6 +451,21 @@ find_before_comment(struct span s, const char *c)
 	return i;
 }
 
+/* What errors may show of a line: not what follows the name of a secret. */
+static struct span
+line_shown(struct span line)
+{
+	struct span s = text_trim(line);
+
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
+		size_t n = strlen(k->name);
+
+		if (k->type == &type_secret && starts(s, k->name) && (s.len == n || (!is_alnum(s.p[n]) && s.p[n] != '_')))
+			return text_sub(s, 0, n);
+	}
+	return line;
+}
+
 /*
  * One line, without its line end: what is wrong with it is reported. Whether inih is to see it: it is whole, and of a section
  * whose keys we read. *section is the one it is in.
@@ -448,16 +473,16 @@ find_before_comment(struct span s, const char *c)
 static bool
 line_is_wanted(struct loader *l, struct span line, enum section *section)
 {
-	struct span s = text_trim(line), name, rest;
+	struct span s = text_trim(line), shown = line_shown(line), name, rest;
 	const char *octets, *known;
 	size_t end;
 
 	if (line.len > TEXT_LINE_MAX) {
-		complain(l, "'%.*s...': the line has %zu octets; at most %d are read", ARG(text_sub(line, 0, 40)), line.len, TEXT_LINE_MAX);
+		complain(l, "'%.*s...': the line has %zu octets; at most %d are read", ARG(text_sub(shown, 0, 40)), line.len, TEXT_LINE_MAX);
 		return false;
 	}
 	if ((octets = bad_octets(line)) != NULL) {
-		complain(l, "the line '%.*s' %s", ARG(line), octets);
+		complain(l, "the line '%.*s' %s", ARG(shown), octets);
 		return false;
 	}
 	if (s.len == 0 || *s.p == ';' || *s.p == '#')
@@ -471,24 +496,24 @@ line_is_wanted(struct loader *l, struct span line, enum section *section)
 		}
 		*section = section_kind(text_sub(s, 1, end), &known, &name);
 		rest = text_trim(text_sub(s, end + 1, s.len));
-		if (*section != SEC_FOREIGN && rest.len > 0 && *rest.p != ';' && *rest.p != '#') {
-			complain(l, "'%.*s' follows the section's name; give it a line of its own", ARG(rest));
-		}
+		if (*section != SEC_FOREIGN && rest.len > 0 && *rest.p != ';' && *rest.p != '#')
+			complain(l, "'%.*s' follows the section's name; give it a line of its own", ARG(line_shown(rest)));
 		if (*section != SEC_FOREIGN && s.p != line.p)
 			complain(l, "'%.*s' is indented; begin it in the first column", ARG(s));
 		return true;
 	}
+	shown = line_shown(s);
 	if (*section == SEC_NONE)
-		complain(l, "'%.*s' stands before the first section; write one above it, such as [smtpd]", ARG(s));
+		complain(l, "'%.*s' stands before the first section; write one above it, such as [smtpd]", ARG(shown));
 	if (*section != SEC_OURS)
 		return false;
 	end = find_before_comment(s, "=:");
 	if (end == s.len || end == 0) {
-		complain(l, "'%.*s' is no key with a value; write key = value", ARG(s));
+		complain(l, "'%.*s' is no key with a value; write key = value", ARG(shown));
 		return false;
 	}
 	if (s.p != line.p)	/* elsewhere it would go on with the value above */
-		complain(l, "'%.*s' is indented; begin each key in the first column, and give each value in one line", ARG(s));
+		complain(l, "'%.*s' is indented; begin each key in the first column, and give each value in one line", ARG(shown));
 	return s.p == line.p;
 }
 
@@ -543,6 +568,7 @@ read_file(const char *file, struct buf *b)
 		}
 	} while (n > 0 || (n == -1 && errno == EINTR));
 	e = errno;
+	explicit_bzero(chunk, sizeof(chunk));	/* there may be secrets in it */
 	close(fd);
 	errno = e;
 	return n == 0 ? 0 : -1;
@@ -552,11 +578,16 @@ static void
 load_file(struct loader *l, const char *file)
 {
 	struct buf raw, clean;
+	char *memory = malloc(2 * CONFIG_FILE_MAX + 2);	/* whole, so that no copy of a secret stays behind when it grows */
 	int line;
 
-	buf_init(&raw, CONFIG_FILE_MAX);
-	buf_init(&clean, CONFIG_FILE_MAX + 2);
 	at_line(l, 0);
+	if (memory == NULL) {
+		complain(l, "out of memory");
+		return;
+	}
+	buf_fixed(&raw, memory, CONFIG_FILE_MAX);
+	buf_fixed(&clean, memory + CONFIG_FILE_MAX, CONFIG_FILE_MAX + 2);
 	if (read_file(file, &raw) == -1) {
 		if (errno == EFBIG)
 			complain(l, "the file has more than %d octets; is it a configuration?", CONFIG_FILE_MAX);
@@ -572,8 +603,9 @@ load_file(struct loader *l, const char *file)
 			complain(l, "the line cannot be read; write key = value");
 		}
 	}
-	buf_clear(&raw);
-	buf_clear(&clean);
+	explicit_bzero(raw.data, raw.wpos);
+	explicit_bzero(clean.data, clean.wpos);
+	free(memory);
 }
 
 /* The key of a variable, and the NAME in it; NULL: it is none. The table is such that there is one at most (a test sees to that). */
@@ -766,6 +798,17 @@ config_free(struct config *c)
 	free(c);
 }
 
+void
+config_forget_secrets(struct config *c)
+{
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++)
+		for (size_t i = 0; k->type == &type_secret && i < section_count(c, k->section); i++) {
+			char *const *secret = key_field(c, k, i);
+
+			explicit_bzero(*secret, strlen(*secret));
+		}
+}
+
 /* "; default", "; file:line", ... */
 static void
 print_origin(const struct config *c, const struct key *k, size_t i, struct buf *out)
@@ -806,7 +849,8 @@ print_section(const struct config *c, const char *section, size_t i, FILE *f)
 			continue;
 		buf_fixed(&v, value, sizeof(value));
 		buf_fixed(&o, origin, sizeof(origin));
-		k->type->print(k, key_field(c, k, i), &v);
+		if (k->type != &type_secret || **(char *const *)key_field(c, k + 1, i) == '\0')	/* else its file is what is printed */
+			k->type->print(k, key_field(c, k, i), &v);
 		print_origin(c, k, i, &o);
 		fprintf(f, "%-21s = %-30s ; %s\n", k->name, buf_str(&v), buf_str(&o));
 	}

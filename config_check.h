@@ -25,6 +25,8 @@ struct loader {
 
 /* Whether its value was reported already, so that what depends on it is not checked. i: which element's of a group, else 0. */
 bool			 key_is_bad(const struct config *c, const struct key *k, size_t i);
+/* Whether it was set anywhere. */
+bool			 key_is_given(const struct config *c, const struct key *k, size_t i);
 /* One line to errors, with the place that its value came from. */
 void			 key_error(struct loader *l, const struct key *k, size_t i, const char *fmt, ...) PRINTF_LIKE(4, 5);
 void			 key_warning(struct loader *l, const struct key *k, size_t i, const char *fmt, ...) PRINTF_LIKE(4, 5);

@@ -25,6 +25,21 @@ static const char *const tls_versions[] = {
 	[TLS_MIN_1_0] = "1.0", [TLS_MIN_1_1] = "1.1", [TLS_MIN_1_2] = "1.2", [TLS_MIN_1_3] = "1.3", [TLS_MIN__MAX] = NULL
 };
 
+static const char *const checkers[] = { [CHECKER_RSPAMD] = "rspamd", [CHECKER_SPAMASSASSIN] = "spamassassin", [CHECKER__MAX] = NULL };
+static const char *const check_modes[] = {
+	[CHECK_FIRST_REJECT] = "first_reject", [CHECK_ALL_REJECT] = "all_reject", [CHECK_HIGHEST_SCORE] = "highest_score", [CHECK__MAX] = NULL
+};
+static const char *const fail_modes[] = {
+	[FAIL_INHERIT] = "", [FAIL_OPEN] = "open", [FAIL_TEMPFAIL] = "tempfail", [FAIL_REJECT] = "reject", [FAIL__MAX] = NULL
+};
+static const char *const milter_defaults[] = {
+	[MILTER_TEMPFAIL] = "tempfail", [MILTER_ACCEPT] = "accept", [MILTER_REJECT] = "reject", [MILTER_DEFAULT__MAX] = NULL
+};
+static const char *const set_asides[] = { [ASIDE_REJECT] = "reject", [ASIDE_FLAG] = "flag", [ASIDE__MAX] = NULL };
+static const char *const hook_events[] = {
+	[HOOK_CONNECT] = "connect", [HOOK_MAIL] = "mail", [HOOK_RCPT] = "rcpt", [HOOK_MESSAGE] = "message", [HOOK__MAX] = NULL
+};
+
 /* The field's type is checked when this compiles. */
 #define FIELD(s, f, T) (offsetof(struct s, f) + 0 * sizeof(_Generic(((struct s *)0)->f, T: (char)0)))
 #define K(s, sec, key, t, f, T, dflt, lo, hi, choices, sample, help) \
@@ -37,10 +52,18 @@ static const char *const tls_versions[] = {
 #define K_SIZE(sec, key, f, dflt, lo, hi, help) K(config, sec, key, size, f, uint64_t, dflt, lo, hi, NULL, NULL, help)
 #define K_TIME(sec, key, f, dflt, lo, hi, help) K(config, sec, key, time, f, int64_t, dflt, lo, hi, NULL, NULL, help)
 
+/* A secret and its twin, the file whose first line it is. */
+#define K_SECRET(s, sec, key, f, help) \
+	K(s, sec, key, secret, f, char *, "", 0, 0, NULL, "#secret", help), \
+	K(s, sec, key "_file", path, f##_file, char *, "", 0, 0, NULL, "#/etc/smtpd/rspamd.password", "A file with it as its first line, instead.")
+
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum log_format) == sizeof(unsigned) &&
     sizeof(enum rcpt_rejection) == sizeof(unsigned) && sizeof(enum listener_mode) == sizeof(unsigned) &&
     sizeof(enum bare_newline) == sizeof(unsigned) && sizeof(enum listener_auth) == sizeof(unsigned) &&
-    sizeof(enum sender_check) == sizeof(unsigned) && sizeof(enum tls_min) == sizeof(unsigned),
+    sizeof(enum sender_check) == sizeof(unsigned) && sizeof(enum tls_min) == sizeof(unsigned) &&
+    sizeof(enum checker_type) == sizeof(unsigned) && sizeof(enum check_mode) == sizeof(unsigned) &&
+    sizeof(enum fail_mode) == sizeof(unsigned) && sizeof(enum milter_default) == sizeof(unsigned) &&
+    sizeof(enum set_aside) == sizeof(unsigned) && sizeof(enum hook_event) == sizeof(unsigned),
     "enumerations are stored as unsigned");
 
 #define KIB UINT64_C(1024)
@@ -122,6 +145,62 @@ const struct key config_keys[] = {
 	K(issuer, OAUTH, "leeway", time, leeway_ms, int64_t, "60s", 0, 10 * 60 * 1000, NULL, NULL,
 	    "How far its clock may be from ours."),
 
+	K_ENUM(SPAMCHECK, "mode", check_mode, enum check_mode, "first_reject", check_modes,
+	    "How the checkers' verdicts become one: the first that refuses, all of them, or the highest score."),
+	K(config, SPAMCHECK, "fail_mode", enum, check_fail_mode, enum fail_mode, "tempfail", FAIL_OPEN, 0, fail_modes, NULL,
+	    "What becomes of a message when no checker can be asked."),
+	K_NUMBER(SPAMCHECK, "reject_threshold", reject_threshold, "0", 0, 10000,
+	    "The score from which on a message is refused. 0: only if a checker itself says so."),
+	K_NUMBER(SPAMCHECK, "tempfail_threshold", tempfail_threshold, "0", 0, 10000,
+	    "The score from which on a message is put off. 0: only if a checker itself says so."),
+	K(config, SPAMCHECK, "add_headers", bool, check_add_headers, bool, "yes", 0, 0, NULL, NULL,
+	    "Add X-Spam-Status, -Score, -Flag and -Checker, and take away those that are there."),
+
+	K(checker, CHECKER, "type", enum, type, enum checker_type, "rspamd", 0, 0, checkers, NULL, "What it is."),
+	K(checker, CHECKER, "url", word, url, char *, "", 0, 0, NULL, "#http://127.0.0.1:11333",
+	    "Where it is: rspamd by http://, https:// or unix:/path; spamassassin by 127.0.0.1:783 or unix:/path."),
+	K(checker, CHECKER, "timeout", time, timeout_ms, int64_t, "10s", 100, 2 * 60 * 1000, NULL, NULL, "How long a check may take."),
+	K(checker, CHECKER, "fail_mode", enum, fail_mode, enum fail_mode, "", FAIL_INHERIT, 0, fail_modes, "#open",
+	    "What becomes of a message when it cannot be asked. Empty: as [spamcheck]."),
+	K(checker, CHECKER, "max_checks", number, max_checks, unsigned, "50", 1, 1000, NULL, NULL, "Checks at once."),
+	K(checker, CHECKER, "max_size", size, max_size, uint64_t, "0", 0, 2 * KIB * KIB * KIB, NULL, NULL,
+	    "Larger messages are not shown to it. 0: rspamd sees all, spamassassin those of up to 500k."),
+	K_SECRET(checker, CHECKER, "password", password, "The password of rspamd."),
+	K(checker, CHECKER, "settings_id", word, settings_id, char *, "", 0, 0, NULL, "#smtpd", "The settings of rspamd that apply."),
+	K(checker, CHECKER, "ca_file", path, ca_file, char *, "", 0, 0, NULL, "#/etc/smtpd/ca.pem",
+	    "Whom to trust with https. Empty: the system's certificates."),
+	K(checker, CHECKER, "user", word, user, char *, "", 0, 0, NULL, "#nobody", "As whom spamassassin checks. Empty: as it likes."),
+	K(checker, CHECKER, "discard", bool, discard, bool, "no", 0, 0, NULL, NULL,
+	    "Take a message that it wants to vanish, and throw it away; else it is refused."),
+	K(checker, CHECKER, "quarantine", enum, quarantine, enum set_aside, "flag", 0, 0, set_asides, NULL,
+	    "What becomes of a message that it wants set aside."),
+
+	K(milter_config, MILTER, "address", milter, address, char *, "", 0, 0, NULL, "#inet:127.0.0.1:8891",
+	    "Where it is: inet:127.0.0.1:8891, inet6:[::1]:8891 or unix:/path."),
+	K(milter_config, MILTER, "default_action", enum, default_action, enum milter_default, "tempfail", 0, 0, milter_defaults, NULL,
+	    "What becomes of a message when it cannot be asked."),
+	K(milter_config, MILTER, "connect_timeout", time, connect_ms, int64_t, "30s", 100, 10 * 60 * 1000, NULL, NULL,
+	    "How long connecting and agreeing on a version may take."),
+	K(milter_config, MILTER, "command_timeout", time, command_ms, int64_t, "30s", 100, 10 * 60 * 1000, NULL, NULL,
+	    "How long an answer to a command or header field may take."),
+	K(milter_config, MILTER, "content_timeout", time, content_ms, int64_t, "5m", 100, 10 * 60 * 1000, NULL, NULL,
+	    "How long an answer to the body and its end may take."),
+	K(milter_config, MILTER, "envelope", bool, envelope, bool, "no", 0, 0, NULL, NULL, "Whether it may change the sender and recipients."),
+	K(milter_config, MILTER, "discard", bool, discard, bool, "no", 0, 0, NULL, NULL,
+	    "Take a message that it wants to vanish, and throw it away; else it is refused."),
+	K(milter_config, MILTER, "quarantine", enum, quarantine, enum set_aside, "reject", 0, 0, set_asides, NULL,
+	    "What becomes of a message that it wants set aside."),
+
+	K(hook_config, HOOK, "event", enum, event, enum hook_event, "message", 0, 0, hook_events, "#message", "When it runs."),
+	K(hook_config, HOOK, "command", command, command, struct words, "", 0, 0, NULL, "#/usr/local/bin/archive %{id}",
+	    "The command; its exit status is the verdict."),
+	K(hook_config, HOOK, "timeout", time, timeout_ms, int64_t, "30s", 100, 10 * 60 * 1000, NULL, NULL, "How long it may take."),
+
+	K_STRING(SPAMTRAP, "controller_url", service, trap_url, "", "#http://127.0.0.1:11334",
+	    "The rspamd controller that learns spam from messages to unknown recipients; needs recipient_rejection = data."),
+	K_SECRET(config, SPAMTRAP, "password", trap_password, "The password of the controller."),
+	K_NUMBER(SPAMTRAP, "max_learns_per_ip_per_hour", trap_max_per_ip, "10", 1, 10000, "Messages learned of one client's address in an hour."),
+
 	K_SIZE(LIMITS, "max_message_size", max_message_size, "25m", KIB, 2 * KIB * KIB * KIB,
 	    "The largest message taken, announced by SIZE (RFC 1870)."),
 	K_NUMBER(LIMITS, "max_recipients", max_recipients, "100", 1, 10000, "Recipients of one message."),
@@ -154,12 +233,17 @@ const struct group config_groups[] = {
 	    COUNT(((struct config *)0)->f) }
 	GROUP(LISTENER, "listener", "mx", listener, listeners),
 	GROUP(OAUTH, "issuer", NULL, issuer, issuers),
+	GROUP(CHECKER, "checker", "rspamd", checker, checkers),
+	GROUP(MILTER, "milter", "opendkim", milter_config, milters),
+	GROUP(HOOK, "hook", "archive", hook_config, hooks),
 };
 
 const size_t config_groups_n = COUNT(config_groups);
 
-_Static_assert(CONFIG_LISTENERS_MAX <= GROUP_MAX && CONFIG_ISSUERS_MAX <= GROUP_MAX, "origins have room");
-_Static_assert(offsetof(struct listener, name) == 0 && offsetof(struct issuer, name) == 0, "an element begins with its name");
+_Static_assert(CONFIG_LISTENERS_MAX <= GROUP_MAX && CONFIG_ISSUERS_MAX <= GROUP_MAX && CONFIG_CHECKERS_MAX <= GROUP_MAX &&
+    CONFIG_MILTERS_MAX <= GROUP_MAX && CONFIG_HOOKS_MAX <= GROUP_MAX, "origins have room");
+_Static_assert(offsetof(struct listener, name) == 0 && offsetof(struct issuer, name) == 0 && offsetof(struct checker, name) == 0 &&
+    offsetof(struct milter_config, name) == 0 && offsetof(struct hook_config, name) == 0, "an element begins with its name");
 
 const struct key *
 key_find(const char *section, const char *name)

@@ -15,6 +15,11 @@
 #define AUTH "smtpd.auth"
 #define LIMITS "smtpd.limits"
 #define TIMEOUTS "smtpd.timeouts"
+#define SPAMCHECK "spamcheck"
+#define CHECKER "spamcheck.checker"
+#define MILTER "smtpd.milter"
+#define HOOK "smtpd.hook"
+#define SPAMTRAP "smtpd.spamtrap"
 
 #define GROUP_MAX 16	/* elements of any group */
 
@@ -27,7 +32,7 @@ struct group {
 	size_t		 size, max;
 };
 
-extern const struct key config_keys[];		/* those of one section side by side */
+extern const struct key config_keys[];		/* those of one section side by side; a secret, then the key of the file that holds it */
 extern const size_t config_keys_n;
 extern const struct group config_groups[];
 extern const size_t config_groups_n;
