@@ -318,6 +318,7 @@ child_main(const struct process *p, int control_fd)
 		return agent_run(&args);
 	}
 	log_init(c->log_level, c->log_format, "front");
+	config_forget_secrets(p->generation->config);
 	for (size_t i = 0; i < CONFIG_LISTENERS_MAX && listen_fd == -1; i++)
 		if (master.listens[i].address != NULL && strcmp(master.listens[i].address, c->listeners[p->listener].address) == 0)
 			listen_fd = master.listens[i].fd;
