@@ -1,5 +1,5 @@
 /*
- * config.c - the configuration: one table of keys, and the file, the environment and the flags read into it.
+ * config.c - the configuration: the file, the environment and the flags read into one structure, by the table of config_keys.c.
  *
  * inih parses; what it lets pass is seen to before (clean_text): it cuts over-long lines and section names and hands them on,
  * ends at a NUL, skips what follows a "]" and reports only the first line that it cannot read. It gets our sections only, and
@@ -23,241 +23,15 @@ struct origin {
 	bool		bad;	/* reported already, so what depends on it is not checked */
 };
 
-/* The table */
-
-static const char *const levels[] = {
-	[LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error", [LOG_LEVEL__MAX] = NULL
-};
-static const char *const formats[] = { [LOG_LOGFMT] = "logfmt", [LOG_JSON] = "json", [LOG_FORMAT__MAX] = NULL };
-static const char *const rejections[] = { [REJECT_AT_RCPT] = "rcpt", [REJECT_AT_DATA] = "data", [REJECT__MAX] = NULL };
-static const char *const newlines[] = { [NEWLINE_REJECT] = "reject", [NEWLINE_NORMALIZE] = "normalize", [NEWLINE__MAX] = NULL };
-static const char *const modes[] = {
-	[MODE_SMTP] = "smtp", [MODE_SUBMISSION] = "submission", [MODE_SMTPS] = "smtps", [MODE_ALT] = "alt", [MODE__MAX] = NULL
-};
-
-static const char *const auths[] = {
-	[AUTH_BY_MODE] = "", [AUTH_OFF] = "off", [AUTH_OPTIONAL] = "optional", [AUTH_REQUIRED] = "required", [AUTH__MAX] = NULL
-};
-static const char *const sender_checks[] = {
-	[SENDER_EXACT] = "exact", [SENDER_DOMAIN] = "domain", [SENDER_OFF] = "off", [SENDER__MAX] = NULL
-};
-static const char *const tls_versions[] = {
-	[TLS_MIN_1_0] = "1.0", [TLS_MIN_1_1] = "1.1", [TLS_MIN_1_2] = "1.2", [TLS_MIN_1_3] = "1.3", [TLS_MIN__MAX] = NULL
-};
-
-/* The field's type is checked when this compiles. */
-#define FIELD(s, f, T) (offsetof(struct s, f) + 0 * sizeof(_Generic(((struct s *)0)->f, T: (char)0)))
-#define K(s, sec, key, t, f, T, dflt, lo, hi, choices, sample, help) \
-	{ sec, key, &type_##t, FIELD(s, f, T), dflt, lo, hi, choices, sample, help }
-#define K_STRING(sec, key, t, f, dflt, sample, help) K(config, sec, key, t, f, char *, dflt, 0, 0, NULL, sample, help)
-#define K_WORDS(sec, key, t, f, sample, help) K(config, sec, key, t, f, struct words, "", 0, 0, NULL, sample, help)
-#define K_ENUM(sec, key, f, T, dflt, choices, help) K(config, sec, key, enum, f, T, dflt, 0, 0, choices, NULL, help)
-#define K_BOOL(sec, key, f, help) K(config, sec, key, bool, f, bool, "no", 0, 0, NULL, NULL, help)
-#define K_NUMBER(sec, key, f, dflt, lo, hi, help) K(config, sec, key, number, f, unsigned, dflt, lo, hi, NULL, NULL, help)
-#define K_SIZE(sec, key, f, dflt, lo, hi, help) K(config, sec, key, size, f, uint64_t, dflt, lo, hi, NULL, NULL, help)
-#define K_TIME(sec, key, f, dflt, lo, hi, help) K(config, sec, key, time, f, int64_t, dflt, lo, hi, NULL, NULL, help)
-
-_Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum log_format) == sizeof(unsigned) &&
-    sizeof(enum rcpt_rejection) == sizeof(unsigned) && sizeof(enum listener_mode) == sizeof(unsigned) &&
-    sizeof(enum bare_newline) == sizeof(unsigned) && sizeof(enum listener_auth) == sizeof(unsigned) &&
-    sizeof(enum sender_check) == sizeof(unsigned) && sizeof(enum tls_min) == sizeof(unsigned),
-    "enumerations are stored as unsigned");
-
-#define KIB UINT64_C(1024)
-
-static const struct key keys[] = {
-	K_STRING("server", "hostname", hostname, hostname, "", "#mail.example.com",
-	    "The name in the greeting and in Received fields. Empty: the machine's name."),
-
-	K_WORDS(TLS, "cert_file", paths, cert_files, "#/etc/ssl/mail.pem",
-	    "Certificate chains, PEM, with commas between; which one is chosen by the name that a client asks for, else the first."),
-	K_WORDS(TLS, "key_file", paths, key_files, "#/etc/ssl/mail.key", "The key of each, in the same order."),
-	K_ENUM(TLS, "min_version", tls_min_version, enum tls_min, "1.2", tls_versions, "The oldest version of TLS taken."),
-	K(config, TLS, "self_signed", bool, self_signed, bool, "no", 0, 0, NULL, "yes",
-	    "Make a certificate for the hostname at each start, where there is no cert_file."),
-
-	K_ENUM("smtpd", "log_level", log_level, enum log_level, "info", levels, "The least level that is logged."),
-	K_ENUM("smtpd", "log_format", log_format, enum log_format, "logfmt", formats, "How log lines are written, on standard error."),
-	K_BOOL("smtpd", "log_transactions", log_transactions, "Log every line sent and received."),
-	K_STRING("smtpd", "user", user, user, "smtpd", NULL, "Whom the processes run as, when started as root."),
-	K_STRING("smtpd", "spool_dir", path, spool_dir, "", "#/var/spool/smtpd",
-	    "Where messages in flight are kept. Empty: in memory."),
-	K_WORDS("smtpd", "domains", domains, domains, "example.com, example.org", "Mail for these is taken from anyone."),
-	K_ENUM("smtpd", "recipient_rejection", recipient_rejection, enum rcpt_rejection, "rcpt", rejections,
-	    "When an unknown recipient is refused."),
-	K_ENUM("smtpd", "sender_check", sender_check, enum sender_check, "exact", sender_checks,
-	    "As whom users may send: their own addresses, any of their domain, or (off) anyone."),
-	K_STRING("smtpd", "senders_file", path, senders_file, "", "#/etc/smtpd/senders",
-	    "More addresses of users: \"user address address ...\" a line."),
-
-	K(listener, LISTENER, "address", address, address, char *, ":25", 0, 0, NULL, ":25",
-	    "Where to listen: :25 (IPv4 and IPv6), 192.0.2.1:25 or [2001:db8::1]:25."),
-	K(listener, LISTENER, "mode", enum, mode, enum listener_mode, "smtp", 0, 0, modes, NULL, "What the listener is for."),
-	K(listener, LISTENER, "workers", number, workers, unsigned, "1", 1, CONFIG_WORKERS_MAX, NULL, NULL,
-	    "Processes that serve its clients."),
-	K(listener, LISTENER, "bare_newline", enum, bare_newline, enum bare_newline, "reject", 0, 0, newlines, NULL,
-	    "What to do with a line that ends in a bare CR or LF."),
-	K(listener, LISTENER, "auth", enum, auth, enum listener_auth, "", 0, 0, auths, "#required",
-	    "Whether clients log in. Empty: by mode, smtp off, alt optional, submission and smtps required."),
-	K(listener, LISTENER, "require_tls", bool, require_tls, bool, "yes", 0, 0, NULL, NULL,
-	    "Whether mode submission takes mail over TLS only. Clients on this machine may without."),
-	K(listener, LISTENER, "trusted_networks", networks, trusted_networks, struct networks, "", 0, 0, NULL, "#10.0.0.0/8, fd00::/8",
-	    "Clients from here may send to any domain without logging in."),
-
-	K_WORDS(DELIVERY, "command", command, command, "#/usr/lib/dovecot/deliver -d %{recipient}",
-	    "The command that each message is handed to; this or maildir."),
-	K_STRING(DELIVERY, "maildir", path, maildir, "", "/var/mail/%{domain}/%{user}",
-	    "The Maildir that messages are written to; this or command."),
-	K_BOOL(DELIVERY, "create", maildir_create, "Give a Maildir to any local part that has none."),
-	K_STRING(DELIVERY, "user", user, delivery_user, "", "#vmail",
-	    "Whom commands and Maildir writers run as, when started as root. Empty: [smtpd] user."),
-	K_STRING(DELIVERY, "recipients_file", path, recipients_file, "", "#/etc/smtpd/recipients",
-	    "The recipients that exist: one address or @domain a line."),
-	K_WORDS(DELIVERY, "recipient_command", command, recipient_command, "#/usr/local/bin/mailbox-exists %{recipient}",
-	    "A command that says by its exit status whether a recipient exists."),
-
-	K_WORDS(RELAY, "command", command, relay_command, "#/usr/bin/msmtp -f %{sender} -- %{recipients}",
-	    "The command that takes mail of users and trusted networks to all other domains."),
-
-	K_STRING(AUTH, "passwd_file", path, passwd_file, "", "#/etc/smtpd/passwd", "Users and their passwords: \"user:hash\" a line."),
-	K_WORDS(AUTH, "command", command, auth_command, "#/usr/local/bin/checkpassword /bin/true",
-	    "A checkpassword command, which is asked instead."),
-
-	K(issuer, OAUTH, "issuer", url, issuer, char *, "", 0, 0, NULL, "#https://login.example.com", "Who signs the tokens: their iss."),
-	K(issuer, OAUTH, "jwks_url", url, jwks_url, char *, "", 0, 0, NULL, "#https://login.example.com/keys",
-	    "Where its keys are. Empty: found by OpenID discovery from issuer."),
-	K(issuer, OAUTH, "jwks_file", path, jwks_file, char *, "", 0, 0, NULL, "#/etc/smtpd/jwks.json",
-	    "Its keys, instead of fetching them."),
-	K(issuer, OAUTH, "ca_file", path, ca_file, char *, "", 0, 0, NULL, "#/etc/smtpd/ca.pem",
-	    "Whom to trust when fetching. Empty: the system's certificates."),
-	K(issuer, OAUTH, "audience", texts, audience, struct words, "", 0, 0, NULL, "#mail",
-	    "For whom a token has to be: its aud, one of these, with commas between."),
-	K(issuer, OAUTH, "username_claim", word, username_claim, char *, "email", 1, 0, NULL, NULL,
-	    "The claim that names the user; dots lead into objects."),
-	K(issuer, OAUTH, "required_scope", word, required_scope, char *, "", 0, 0, NULL, "#smtp", "A scope that tokens need."),
-	K(issuer, OAUTH, "allowed_domains", domains, allowed_domains, struct words, "", 0, 0, NULL, "#example.com",
-	    "Whose users may log in by it. Empty: those of any domain."),
-	K(issuer, OAUTH, "jwks_refresh_interval", time, jwks_refresh_ms, int64_t, "1h", 60 * 1000, 24 * 3600 * 1000, NULL, NULL,
-	    "How often keys are fetched."),
-	K(issuer, OAUTH, "leeway", time, leeway_ms, int64_t, "60s", 0, 10 * 60 * 1000, NULL, NULL,
-	    "How far its clock may be from ours."),
-
-	K_BOOL(METRICS, "enabled", metrics_enabled, "Whether Prometheus is served, and whoever asks whether we are alive and ready."),
-	K_STRING(METRICS, "address", address, metrics_address, "127.0.0.1:9100", NULL, "Where to listen for it, by HTTP."),
-	K_STRING(METRICS, "path", path, metrics_path, "/metrics", NULL,
-	    "Where the metrics are, beside /health, /healthz (alive) and /readyz (ready)."),
-
-	K_SIZE(LIMITS, "max_message_size", max_message_size, "25m", KIB, 2 * KIB * KIB * KIB,
-	    "The largest message taken, announced by SIZE (RFC 1870)."),
-	K_NUMBER(LIMITS, "max_recipients", max_recipients, "100", 1, 10000, "Recipients of one message."),
-	K_NUMBER(LIMITS, "max_connections", max_connections, "1000", 1, 100000, "Clients at once."),
-	K_NUMBER(LIMITS, "max_errors", max_errors, "20", 1, 1000, "Error replies to one client before it is closed."),
-	K_NUMBER(LIMITS, "max_deliveries", max_deliveries, "20", 1, 10000, "Delivery commands at work at once."),
-	K_NUMBER(LIMITS, "max_auth_failures", max_auth_failures, "3", 1, 100, "Failed logins of one client before it is closed."),
-	K_NUMBER(LIMITS, "max_auths", max_auths, "4", 1, 64, "Passwords checked at once."),
-	K_NUMBER(LIMITS, "auth_failures_per_ip", auth_failures_per_ip, "20", 0, 1000000,
-	    "Failed logins from one address in 5 minutes before it is kept out for 15. 0: any number."),
-	K_SIZE(LIMITS, "max_header_size", max_header_size, "256k", 4 * KIB, 16 * KIB * KIB, "All header fields of a message."),
-	K_SIZE(LIMITS, "max_spool_memory", max_spool_memory, "256m", 64 * KIB, 1024 * KIB * KIB * KIB,
-	    "Memory for all messages in flight, where spool_dir is empty."),
-
-	K_TIME(TIMEOUTS, "connection", connection_ms, "5m", 100, 24 * 3600 * 1000, "How long a client may be idle between commands."),
-	K_TIME(TIMEOUTS, "command", command_ms, "1m", 100, 3600 * 1000,
-	    "How long one command line, or a pause inside a message, may take."),
-	K_TIME(TIMEOUTS, "delivery", delivery_ms, "2m", 100, 10 * 60 * 1000,
-	    "How long a delivery may take. Clients wait 10 minutes (RFC 5321 4.5.3.2.6)."),
-	K_TIME(TIMEOUTS, "handshake", handshake_ms, "1m", 100, 3600 * 1000, "How long a handshake of TLS may take."),
-	K_TIME(TIMEOUTS, "auth", auth_ms, "30s", 100, 10 * 60 * 1000, "How long the check of a password or token may take."),
-	K_TIME(TIMEOUTS, "shutdown", shutdown_ms, "30s", 0, 3600 * 1000, "How long sessions may go on after a request to stop."),
-};
-
-/* Sections of which there may be several, [section NAME], each an element of an array in struct config. */
-static const struct group {
-	const char	*section;
-	const char	*what;		/* an element, as errors call it */
-	const char	*example;	/* a NAME to write; NULL: one of them may be without */
-	size_t		 offset, n_offset;	/* of the array, and of how many are in use */
-	size_t		 size, max;
-} groups[] = {
-#define GROUP(sec, what, example, T, f) \
-	{ sec, what, example, FIELD(config, f[0], struct T), FIELD(config, f##_n, size_t), sizeof(struct T), \
-	    COUNT(((struct config *)0)->f) }
-	GROUP(LISTENER, "listener", "mx", listener, listeners),
-	GROUP(OAUTH, "issuer", NULL, issuer, issuers),
-};
-
-#define GROUP_MAX 16	/* elements of any group */
-_Static_assert(CONFIG_LISTENERS_MAX <= GROUP_MAX && CONFIG_ISSUERS_MAX <= GROUP_MAX, "origins have room");
-_Static_assert(offsetof(struct listener, name) == 0 && offsetof(struct issuer, name) == 0, "an element begins with its name");
-
 struct config_origins {
 	char		*file;	/* owned; NULL: none */
-	struct origin	 at[COUNT(keys)][GROUP_MAX];
+	struct origin	 at[][GROUP_MAX];	/* one row for each of config_keys */
 };
-
-/* NULL: there is one such section, without a name. */
-static const struct group *
-group_find(const char *section)
-{
-	for (const struct group *g = groups; g < groups + COUNT(groups); g++)
-		if (strcmp(g->section, section) == 0)
-			return g;
-	return NULL;
-}
-
-static size_t *
-group_n(const struct config *c, const struct group *g)
-{
-	return (size_t *)((char *)(uintptr_t)c + g->n_offset);
-}
-
-/* An element, which begins with its name. */
-static char *
-element(const struct config *c, const struct group *g, size_t i)
-{
-	return (char *)(uintptr_t)c + g->offset + i * g->size;
-}
-
-/* How many there are of a section of the table. */
-static size_t
-sections_of(const struct config *c, const char *section)
-{
-	const struct group *g = group_find(section);
-
-	return g == NULL ? 1 : *group_n(c, g);
-}
-
-/* The NAME of a section; "": it has none. */
-static const char *
-name_of(const struct config *c, const char *section, size_t i)
-{
-	const struct group *g = group_find(section);
-
-	return g == NULL ? "" : element(c, g, i);
-}
-
-/* The field of key k, of element i where it is a group's. */
-static void *
-field_of(const struct config *c, const struct key *k, size_t i)
-{
-	const struct group *g = group_find(k->section);
-
-	return (g == NULL ? (char *)(uintptr_t)c : element(c, g, i)) + k->offset;
-}
 
 static struct origin *
 origin_of(const struct config *c, const struct key *k, size_t i)
 {
-	return &c->origins->at[k - keys][i];
-}
-
-const struct key *
-key_find(const char *section, const char *name)
-{
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
-		if (strcmp(k->section, section) == 0 && strcmp(k->name, name) == 0)
-			return k;
-	return NULL;
+	return &c->origins->at[k - config_keys][i];
 }
 
 /* Upper case, and what is neither letter nor digit as "_": so a name in a variable's name. */
@@ -287,21 +61,6 @@ env_name(struct buf *out, const struct key *k, const char *name)
 }
 
 /* Sections */
-
-/* The next different section of the table after s (NULL: the first); NULL at its end. */
-static const char *
-section_next(const char *s)
-{
-	const struct key *k = keys;
-
-	if (s == NULL)
-		return keys[0].section;
-	while (strcmp(k->section, s) != 0)
-		k++;
-	while (k < keys + COUNT(keys) && strcmp(k->section, s) == 0)
-		k++;
-	return k < keys + COUNT(keys) ? k->section : NULL;
-}
 
 static bool
 starts(struct span s, const char *prefix)
@@ -365,7 +124,7 @@ vcomplain(struct loader *l, bool warning, const struct key *k, size_t i, const c
 	buf_fixed(&b, text, sizeof(text));
 	buf_printf(&b, "%s%s: ", warning ? "warning: " : "", l->where);
 	if (k != NULL) {
-		const char *name = name_of(l->c, k->section, i);
+		const char *name = section_name(l->c, k->section, i);
 
 		buf_printf(&b, "[%s%s%s] %s: ", k->section, *name == '\0' ? "" : " ", name, k->name);
 	}
@@ -436,7 +195,7 @@ static void
 at_key(struct loader *l, const struct key *k, size_t i)
 {
 	const struct origin *o = origin_of(l->c, k, i);
-	const char *section = name_of(l->c, k->section, i);
+	const char *section = section_name(l->c, k->section, i);
 	char text[256];
 	struct buf name;
 
@@ -453,6 +212,12 @@ bool
 key_is_bad(const struct config *c, const struct key *k, size_t i)
 {
 	return origin_of(c, k, i)->bad;
+}
+
+bool
+key_is_given(const struct config *c, const struct key *k, size_t i)
+{
+	return origin_of(c, k, i)->from != FROM_DEFAULT;
 }
 
 void
@@ -502,20 +267,21 @@ static void
 set_value(struct loader *l, const struct key *k, size_t i, struct span value)
 {
 	struct origin *o = origin_of(l->c, k, i);
-	void *field = field_of(l->c, k, i);
+	void *field = key_field(l->c, k, i);
 	char reason[640], printed[CONFIG_VALUE_MAX];
 	struct buf why, out;
 	const char *octets = bad_octets(value);
+	struct span shown = k->type == &type_secret ? SPAN("****") : value;
 
 	if (l->from == FROM_FILE && o->from == FROM_FILE) {
-		complain_key(l, k, i, "'%.*s': the key is given twice, first in line %u; keep one", ARG(value), o->line);
+		complain_key(l, k, i, "'%.*s': the key is given twice, first in line %u; keep one", ARG(shown), o->line);
 		return;
 	}
 	*o = (struct origin){ .from = l->from, .line = l->line, .bad = true };
 	buf_fixed(&why, reason, sizeof(reason));
 	buf_fixed(&out, printed, sizeof(printed));
 	if (octets != NULL) {
-		complain_key(l, k, i, "'%.*s' %s", ARG(value), octets);
+		complain_key(l, k, i, "'%.*s' %s", ARG(shown), octets);
 	} else if (!k->type->parse(k, text_trim(value), field, &why)) {
 		complain_key(l, k, i, "%.*s", (int)buf_len(&why), reason);
 	} else {
@@ -533,7 +299,7 @@ set_defaults(struct loader *l, const struct group *g, size_t i)
 	enum from from = l->from;
 
 	l->from = FROM_DEFAULT;
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++)
 		if (group_find(k->section) == g)
 			set_value(l, k, i, text_span(k->dflt));
 	l->from = from;
@@ -560,18 +326,18 @@ element_named(struct loader *l, const struct group *g, struct span name)
 		return SIZE_MAX;
 	}
 	for (size_t i = 0; i < *n; i++) {
-		if (strcmp(element(l->c, g, i), text) == 0)
+		if (strcmp(group_element(l->c, g, i), text) == 0)
 			return i;
 		buf_fixed(&env, a, sizeof(a));
 		buf_fixed(&other, b, sizeof(b));
 		add_env(&env, text);
-		add_env(&other, element(l->c, g, i));
+		add_env(&other, group_element(l->c, g, i));
 		if (!text_eq(buf_span(&env), buf_span(&other)))
 			continue;
 		if (l->from == FROM_ENV)
 			return i;
 		complain(l, "[%s %s]: '%s' and '%s' are the same in a variable's name; rename one", g->section, text, text,
-		    element(l->c, g, i));
+		    group_element(l->c, g, i));
 		return SIZE_MAX;
 	}
 	if (*n == g->max) {
@@ -579,7 +345,7 @@ element_named(struct loader *l, const struct group *g, struct span name)
 		    text, g->what, g->max);
 		return SIZE_MAX;
 	}
-	memcpy(element(l->c, g, *n), text, sizeof(text));
+	memcpy(group_element(l->c, g, *n), text, sizeof(text));
 	set_defaults(l, g, (*n)++);
 	return *n - 1;
 }
@@ -590,14 +356,14 @@ complain_unknown(struct loader *l, const char *section, size_t i, struct span na
 {
 	char text[MEANT_MAX + 1], all[512], full[80];
 	const struct key *near = NULL, *elsewhere = NULL;
-	const char *own = name_of(l->c, section, i);
+	const char *own = section_name(l->c, section, i);
 	struct buf list;
 
 	snprintf(full, sizeof(full), "%s%s%s", section, *own == '\0' ? "" : " ", own);
 	buf_fixed(&list, all, sizeof(all));
 	if (text_copy(text, sizeof(text), name) == -1)
 		text[0] = '\0';
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
 		if (strcmp(k->section, section) == 0) {
 			buf_printf(&list, "%s%s", buf_len(&list) == 0 ? "" : ", ", k->name);
 			if (near == NULL || text_distance(text, k->name) < text_distance(text, near->name))
@@ -636,18 +402,21 @@ section_open(struct loader *l, const char *section, struct span name)
 static void
 section_enter(struct loader *l, struct span s)
 {
-	struct span name;
+	struct span name, word = text_trim(s);
+	const char *suffix;
 	char text[MEANT_MAX + 1];
 
 	l->section = section_kind(s, &l->known, &name);
+	suffix = group_find(l->known) != NULL ? " NAME" : "";
+	if (*suffix != '\0')
+		word = text_trim(text_sub(word, 0, word.len - name.len));
 	if (l->section == SEC_OURS)
 		section_open(l, l->known, name);
 	else if (l->section == SEC_UNKNOWN)
-		complain(l, "[%.*s]: unknown section '%.*s'; did you mean [%s%s]?", ARG(s), ARG(s), l->known,
-		    group_find(l->known) != NULL ? " NAME" : "");
-	else if (l->section == SEC_SHARED && l->from == FROM_FILE && text_copy(text, sizeof(text), text_trim(s)) == 0 &&
+		complain(l, "[%.*s]: unknown section '%.*s'; did you mean [%s%s]?", ARG(s), ARG(s), l->known, suffix);
+	else if (l->section == SEC_SHARED && l->from == FROM_FILE && text_copy(text, sizeof(text), word) == 0 &&
 	    text_distance(text, l->known) <= 2)
-		warn(l, "[%s] is not read by smtpd; did you mean [%s]?", text, l->known);
+		warn(l, "[%.*s] is not read by smtpd; did you mean [%s%s]?", ARG(s), l->known, suffix);
 }
 
 /* inih: name NULL is a new section, 1 is success. */
@@ -682,6 +451,21 @@ find_before_comment(struct span s, const char *c)
 	return i;
 }
 
+/* What errors may show of a line: not what follows the name of a secret. */
+static struct span
+line_shown(struct span line)
+{
+	struct span s = text_trim(line);
+
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
+		size_t n = strlen(k->name);
+
+		if (k->type == &type_secret && starts(s, k->name) && (s.len == n || (!is_alnum(s.p[n]) && s.p[n] != '_')))
+			return text_sub(s, 0, n);
+	}
+	return line;
+}
+
 /*
  * One line, without its line end: what is wrong with it is reported. Whether inih is to see it: it is whole, and of a section
  * whose keys we read. *section is the one it is in.
@@ -689,16 +473,16 @@ find_before_comment(struct span s, const char *c)
 static bool
 line_is_wanted(struct loader *l, struct span line, enum section *section)
 {
-	struct span s = text_trim(line), name, rest;
+	struct span s = text_trim(line), shown = line_shown(line), name, rest;
 	const char *octets, *known;
 	size_t end;
 
 	if (line.len > TEXT_LINE_MAX) {
-		complain(l, "'%.*s...': the line has %zu octets; at most %d are read", ARG(text_sub(line, 0, 40)), line.len, TEXT_LINE_MAX);
+		complain(l, "'%.*s...': the line has %zu octets; at most %d are read", ARG(text_sub(shown, 0, 40)), line.len, TEXT_LINE_MAX);
 		return false;
 	}
 	if ((octets = bad_octets(line)) != NULL) {
-		complain(l, "the line '%.*s' %s", ARG(line), octets);
+		complain(l, "the line '%.*s' %s", ARG(shown), octets);
 		return false;
 	}
 	if (s.len == 0 || *s.p == ';' || *s.p == '#')
@@ -712,24 +496,24 @@ line_is_wanted(struct loader *l, struct span line, enum section *section)
 		}
 		*section = section_kind(text_sub(s, 1, end), &known, &name);
 		rest = text_trim(text_sub(s, end + 1, s.len));
-		if (*section != SEC_FOREIGN && rest.len > 0 && *rest.p != ';' && *rest.p != '#') {
-			complain(l, "'%.*s' follows the section's name; give it a line of its own", ARG(rest));
-		}
+		if (*section != SEC_FOREIGN && rest.len > 0 && *rest.p != ';' && *rest.p != '#')
+			complain(l, "'%.*s' follows the section's name; give it a line of its own", ARG(line_shown(rest)));
 		if (*section != SEC_FOREIGN && s.p != line.p)
 			complain(l, "'%.*s' is indented; begin it in the first column", ARG(s));
 		return true;
 	}
+	shown = line_shown(s);
 	if (*section == SEC_NONE)
-		complain(l, "'%.*s' stands before the first section; write one above it, such as [smtpd]", ARG(s));
+		complain(l, "'%.*s' stands before the first section; write one above it, such as [smtpd]", ARG(shown));
 	if (*section != SEC_OURS)
 		return false;
 	end = find_before_comment(s, "=:");
 	if (end == s.len || end == 0) {
-		complain(l, "'%.*s' is no key with a value; write key = value", ARG(s));
+		complain(l, "'%.*s' is no key with a value; write key = value", ARG(shown));
 		return false;
 	}
 	if (s.p != line.p)	/* elsewhere it would go on with the value above */
-		complain(l, "'%.*s' is indented; begin each key in the first column, and give each value in one line", ARG(s));
+		complain(l, "'%.*s' is indented; begin each key in the first column, and give each value in one line", ARG(shown));
 	return s.p == line.p;
 }
 
@@ -784,6 +568,7 @@ read_file(const char *file, struct buf *b)
 		}
 	} while (n > 0 || (n == -1 && errno == EINTR));
 	e = errno;
+	explicit_bzero(chunk, sizeof(chunk));	/* there may be secrets in it */
 	close(fd);
 	errno = e;
 	return n == 0 ? 0 : -1;
@@ -793,11 +578,16 @@ static void
 load_file(struct loader *l, const char *file)
 {
 	struct buf raw, clean;
+	char *memory = malloc(2 * CONFIG_FILE_MAX + 2);	/* whole, so that no copy of a secret stays behind when it grows */
 	int line;
 
-	buf_init(&raw, CONFIG_FILE_MAX);
-	buf_init(&clean, CONFIG_FILE_MAX + 2);
 	at_line(l, 0);
+	if (memory == NULL) {
+		complain(l, "out of memory");
+		return;
+	}
+	buf_fixed(&raw, memory, CONFIG_FILE_MAX);
+	buf_fixed(&clean, memory + CONFIG_FILE_MAX, CONFIG_FILE_MAX + 2);
 	if (read_file(file, &raw) == -1) {
 		if (errno == EFBIG)
 			complain(l, "the file has more than %d octets; is it a configuration?", CONFIG_FILE_MAX);
@@ -813,8 +603,9 @@ load_file(struct loader *l, const char *file)
 			complain(l, "the line cannot be read; write key = value");
 		}
 	}
-	buf_clear(&raw);
-	buf_clear(&clean);
+	explicit_bzero(raw.data, raw.wpos);
+	explicit_bzero(clean.data, clean.wpos);
+	free(memory);
 }
 
 /* The key of a variable, and the NAME in it; NULL: it is none. The table is such that there is one at most (a test sees to that). */
@@ -825,7 +616,7 @@ env_key(struct span var, struct span *name)
 	struct buf b;
 
 	buf_fixed(&b, text, sizeof(text));
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
 		const struct group *g = group_find(k->section);
 		size_t n = strlen(k->name) + 1, head;
 
@@ -852,7 +643,7 @@ complain_variable(struct loader *l, struct span var)
 	buf_fixed(&b, name, sizeof(name));
 	if (text_copy(text, sizeof(text), var) == -1)
 		text[0] = '\0';
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
 		const struct group *g = group_find(k->section);
 		const char *n = env_name(&b, k, g == NULL || g->example == NULL ? "" : "NAME");
 
@@ -893,7 +684,7 @@ load_environment(struct loader *l)
 				lower[n] = text_lower(name.p[n]);
 			if ((i = element_named(l, g, (struct span){ lower, n })) == SIZE_MAX)
 				continue;
-			if (!text_is(var, env_name(&b, k, element(l->c, g, i))))	/* lower case in it */
+			if (!text_is(var, env_name(&b, k, group_element(l->c, g, i))))	/* lower case in it */
 				k = NULL;
 		}
 		if (k == NULL)
@@ -907,7 +698,7 @@ load_environment(struct loader *l)
 static const struct group *
 flag_group(struct span section, struct span *name)
 {
-	for (const struct group *g = groups; g < groups + COUNT(groups); g++) {
+	for (const struct group *g = config_groups; g < config_groups + config_groups_n; g++) {
 		size_t n = strlen(g->section);
 
 		if (section.len > n && starts(section, g->section) && section.p[n] == '.') {
@@ -973,7 +764,7 @@ config_load(const char *file, char *const *env, const char *const *flags, size_t
 	struct loader l = { .errors = errors, .file = file == NULL ? "smtpd" : file, .environ = env };
 
 	l.c = calloc(1, sizeof(*l.c));
-	if (l.c == NULL || (l.c->origins = calloc(1, sizeof(*l.c->origins))) == NULL ||
+	if (l.c == NULL || (l.c->origins = calloc(1, sizeof(*l.c->origins) + config_keys_n * sizeof(l.c->origins->at[0]))) == NULL ||
 	    (file != NULL && (l.c->origins->file = strdup(file)) == NULL)) {
 		buf_add_str(errors, "smtpd: out of memory\n");
 		config_free(l.c);
@@ -998,13 +789,24 @@ config_free(struct config *c)
 {
 	if (c == NULL)
 		return;
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
-		for (size_t i = 0; k->type->clear != NULL && i < sections_of(c, k->section); i++)
-			k->type->clear(field_of(c, k, i));
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++)
+		for (size_t i = 0; k->type->clear != NULL && i < section_count(c, k->section); i++)
+			k->type->clear(key_field(c, k, i));
 	if (c->origins != NULL)
 		free(c->origins->file);
 	free(c->origins);
 	free(c);
+}
+
+void
+config_forget_secrets(struct config *c)
+{
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++)
+		for (size_t i = 0; k->type == &type_secret && i < section_count(c, k->section); i++) {
+			char *const *secret = key_field(c, k, i);
+
+			explicit_bzero(*secret, strlen(*secret));
+		}
 }
 
 /* "; default", "; file:line", ... */
@@ -1026,7 +828,7 @@ print_origin(const struct config *c, const struct key *k, size_t i, struct buf *
 		break;
 	case FROM_ENV:
 		buf_fixed(&name, text, sizeof(text));
-		buf_printf(out, "environment %s", env_name(&name, k, name_of(c, k->section, i)));
+		buf_printf(out, "environment %s", env_name(&name, k, section_name(c, k->section, i)));
 		break;
 	case FROM_FLAG:
 		buf_add_str(out, "flag");
@@ -1038,16 +840,17 @@ static void
 print_section(const struct config *c, const char *section, size_t i, FILE *f)
 {
 	char value[CONFIG_VALUE_MAX + 1], origin[1024];
-	const char *name = name_of(c, section, i);
+	const char *name = section_name(c, section, i);
 	struct buf v, o;
 
 	fprintf(f, "[%s%s%s]\n", section, *name == '\0' ? "" : " ", name);
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
 		if (strcmp(k->section, section) != 0)
 			continue;
 		buf_fixed(&v, value, sizeof(value));
 		buf_fixed(&o, origin, sizeof(origin));
-		k->type->print(k, field_of(c, k, i), &v);
+		if (k->type != &type_secret || **(char *const *)key_field(c, k + 1, i) == '\0')	/* else its file is what is printed */
+			k->type->print(k, key_field(c, k, i), &v);
 		print_origin(c, k, i, &o);
 		fprintf(f, "%-21s = %-30s ; %s\n", k->name, buf_str(&v), buf_str(&o));
 	}
@@ -1058,7 +861,7 @@ int
 config_print(const struct config *c, FILE *f)
 {
 	for (const char *s = section_next(NULL); s != NULL; s = section_next(s))
-		for (size_t i = 0; i < sections_of(c, s); i++)
+		for (size_t i = 0; i < section_count(c, s); i++)
 			print_section(c, s, i, f);
 	return fflush(f) == EOF || ferror(f) ? -1 : 0;
 }
@@ -1071,7 +874,7 @@ print_sample_title(const char *section, FILE *f)
 	const char *example = g == NULL || g->example == NULL ? "" : g->example;
 	bool in_use = g == NULL;
 
-	for (const struct key *k = keys; k < keys + COUNT(keys); k++)
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++)
 		in_use = in_use || (strcmp(k->section, section) == 0 && k->sample != NULL && *k->sample != '#');
 	fprintf(f, "\n%s[%s%s%s]\n", in_use ? "" : "#", section, *example == '\0' ? "" : " ", example);
 }
@@ -1086,7 +889,7 @@ config_print_sample(FILE *f)
 	    "# A ; after a blank begins a comment. Sizes take k m g, times ms s m h d.\n", f);
 	for (const char *s = section_next(NULL); s != NULL; s = section_next(s)) {
 		print_sample_title(s, f);
-		for (const struct key *k = keys; k < keys + COUNT(keys); k++) {
+		for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
 			if (strcmp(k->section, s) != 0)
 				continue;
 			buf_fixed(&b, text, sizeof(text));

@@ -1,7 +1,7 @@
 /*
  * config.h - the configuration: one INI file, the environment and the flags, into one const structure.
  *
- * One table in config.c knows the keys (name, type, default, bounds, help); the parser, smtpd -T, the sample file's and
+ * One table in config_keys.c knows the keys (name, type, default, bounds, help); the parser, smtpd -T, the sample file's and
  * the man page's checks all read it. config_value.c has their types, config_check.c what depends on two of them.
  */
 #ifndef CONFIG_H
@@ -83,15 +83,16 @@ struct issuer {
 struct checker {
 	char		 name[CONFIG_NAME_MAX + 1];
 	enum checker_type type;
-	char		*url;			/* http://host:port, https://..., unix:/path (rspamd); host:port or unix:/path (spamassassin) */
-	char		*password;		/* of rspamd; "": none. Twin key password_file */
+	char		*url;			/* http://host:port, https://..., unix:/path (rspamd); address:port or unix:/path (spamassassin) */
+	char		*password;		/* of rspamd; "": none. A secret */
+	char		*password_file;		/* "": none, else password is its first line */
 	char		*settings_id;		/* of rspamd; "": none */
 	char		*ca_file;		/* of https; "": the system's bundle */
 	char		*user;			/* of spamd: User; "": none, "%{recipient}" style is not expanded */
 	enum fail_mode	 fail_mode;
 	int64_t		 timeout_ms;
 	unsigned	 max_checks;		/* at once */
-	uint64_t	 max_size;		/* octets; a larger message is skipped */
+	uint64_t	 max_size;		/* octets; a larger message is skipped. Never 0 once loaded */
 	bool		 discard;		/* take a message that it wants to vanish, and throw it away */
 	enum set_aside	 quarantine;
 };
@@ -99,7 +100,7 @@ struct checker {
 /* [smtpd.milter NAME] */
 struct milter_config {
 	char		 name[CONFIG_NAME_MAX + 1];
-	char		*address;		/* inet:host:port, inet6:[host]:port, unix:/path */
+	char		*address;		/* inet:127.0.0.1:8891, inet:localhost:8891, inet6:[::1]:8891, unix:/path */
 	enum milter_default default_action;	/* when it cannot be asked */
 	int64_t		 connect_ms, command_ms, content_ms;
 	bool		 envelope;		/* it may change sender and recipients */
@@ -161,7 +162,8 @@ struct config {
 	struct checker	 checkers[CONFIG_CHECKERS_MAX];
 	size_t		 checkers_n;
 	char		*trap_url;		/* [smtpd.spamtrap] controller_url; "": none */
-	char		*trap_password;
+	char		*trap_password;		/* a secret */
+	char		*trap_password_file;	/* "": none, else trap_password is its first line */
 	unsigned	 trap_max_per_ip;	/* messages learned of one address in an hour */
 	struct milter_config milters[CONFIG_MILTERS_MAX];
 	size_t		 milters_n;
@@ -204,7 +206,12 @@ struct config {
  */
 struct config	*config_load(const char *file, char *const *environ, const char *const *flags, size_t flags_n, struct buf *errors);
 void		 config_free(struct config *c);
-/* smtpd -T: every key with its effective value, default and origin, as a config file that could be read again. */
+/* Wipe every secret: for a process that needs none. */
+void		 config_forget_secrets(struct config *c);
+/*
+ * smtpd -T: every key with its effective value and origin, as a config file that could be read again; but a secret is "****", or
+ * empty where it comes from a file.
+ */
 int		 config_print(const struct config *c, FILE *f);
 /* Every key of the table with its section, default and help, as a commented sample file. */
 int		 config_print_sample(FILE *f);

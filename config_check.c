@@ -4,6 +4,7 @@
 #include "config_check.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #define PROCESSES_SPARE 8	/* master, agent, Maildir writers, and a reload's */
+#define PROCESSES_HOOKS 20	/* HOOKS_MAX of hook.h */
 #define X_ALL ((1u << X__MAX) - 1)
 
 const char *const expansion_names[X__MAX] = {
@@ -39,7 +41,7 @@ expansion_at(const char *s, size_t *len)
 
 /* Every "%{...}" of one word, which may use those of the set allowed. The set of what it uses. */
 static unsigned
-check_expansions(struct loader *l, const struct key *k, const char *word, unsigned allowed)
+check_expansions(struct loader *l, const struct key *k, size_t i, const char *word, unsigned allowed)
 {
 	unsigned used = 0;
 	char name[MEANT_MAX + 1];
@@ -49,18 +51,18 @@ check_expansions(struct loader *l, const struct key *k, const char *word, unsign
 		unsigned x = expansion_at(p, &len), nearest = 0;
 
 		if (x > X__MAX) {
-			key_error(l, k, 0, "'%.100s' has no }; write such as %%{recipient}", p);
+			key_error(l, k, i, "'%.100s' has no }; write such as %%{recipient}", p);
 		} else if (x == X__MAX && allowed != 0) {
 			if (text_copy(name, sizeof(name), (struct span){ p + 2, len - 3 }) == -1)
 				name[0] = '\0';
-			for (unsigned i = 0; i < X__MAX; i++)
-				if ((allowed & 1u << i) != 0 && ((allowed & 1u << nearest) == 0 ||
-				    text_distance(name, expansion_names[i]) < text_distance(name, expansion_names[nearest])))
-					nearest = i;
-			key_error(l, k, 0, "unknown expansion '%.*s'; did you mean %%{%s}?", ARG(((struct span){ p, len })),
+			for (unsigned j = 0; j < X__MAX; j++)
+				if ((allowed & 1u << j) != 0 && ((allowed & 1u << nearest) == 0 ||
+				    text_distance(name, expansion_names[j]) < text_distance(name, expansion_names[nearest])))
+					nearest = j;
+			key_error(l, k, i, "unknown expansion '%.*s'; did you mean %%{%s}?", ARG(((struct span){ p, len })),
 			    expansion_names[nearest]);
 		} else if ((allowed & 1u << x) == 0) {
-			key_error(l, k, 0, "'%.*s' cannot be used here; see smtpd.conf(5)", ARG(((struct span){ p, len })));
+			key_error(l, k, i, "'%.*s' cannot be used here; see smtpd.conf(5)", ARG(((struct span){ p, len })));
 		} else {
 			used |= 1u << x;
 		}
@@ -110,42 +112,112 @@ is_in_path(const struct loader *l, const char *name)
 
 /* Case 12.9, and that each expansion is one whole argument. The set of expansions used. */
 static unsigned
-check_command(struct loader *l, const struct key *k, const struct words *w, unsigned allowed)
+check_command(struct loader *l, const struct key *k, size_t i, const struct words *w, unsigned allowed)
 {
 	const char *program = w->v[0];
 	unsigned used = 0;
 
 	if (strstr(program, "%{") != NULL)
-		key_error(l, k, 0, "'%.100s' is the program, which no expansion can name; write its path", program);
+		key_error(l, k, i, "'%.100s' is the program, which no expansion can name; write its path", program);
 	else if (*program != '/' && strchr(program, '/') != NULL)
-		key_error(l, k, 0, "'%.100s' is a relative path; write one that begins with /", program);
+		key_error(l, k, i, "'%.100s' is a relative path; write one that begins with /", program);
 	else if (*program == '/' ? !is_executable(program) : !is_in_path(l, program))
-		key_error(l, k, 0, "'%.100s' cannot be executed: %s; correct the path, or the file's mode", program, strerror(errno));
-	for (size_t i = 1; i < w->n; i++) {
-		unsigned x = check_expansions(l, k, w->v[i], allowed);
+		key_error(l, k, i, "'%.100s' cannot be executed: %s; correct the path, or the file's mode", program, strerror(errno));
+	for (size_t n = 1; n < w->n; n++) {
+		unsigned x = check_expansions(l, k, i, w->v[n], allowed);
 		size_t len = 0;
 
-		if (x != 0 && (strncmp(w->v[i], "%{", 2) != 0 || expansion_at(w->v[i], &len) >= X__MAX || w->v[i][len] != '\0'))
-			key_error(l, k, 0, "'%.100s': an expansion is a whole argument; give it one of its own, with blanks around it", w->v[i]);
+		if (x != 0 && (strncmp(w->v[n], "%{", 2) != 0 || expansion_at(w->v[n], &len) >= X__MAX || w->v[n][len] != '\0'))
+			key_error(l, k, i, "'%.100s': an expansion is a whole argument; give it one of its own, with blanks around it", w->v[n]);
 		used |= x;
 	}
 	return used;
 }
 
-/* A file that is read later on: it is there. secret: not everybody is to read it (case 15.5). */
-static void
-check_file(struct loader *l, const struct key *k, size_t i, const char *path, bool secret)
+/* Whether a file is there to be read, which is reported if it is set and not. secret: not everybody is to read it (case 15.5). */
+static bool
+file_is_there(struct loader *l, const struct key *k, size_t i, const char *path, bool secret)
 {
 	struct stat st;
 
 	if (*path == '\0')
-		return;
-	if (stat(path, &st) == -1 || access(path, R_OK) == -1)
+		return false;
+	if (stat(path, &st) == -1 || access(path, R_OK) == -1) {
 		key_error(l, k, i, "'%.100s' cannot be read: %s; correct the path, or the file's mode", path, strerror(errno));
-	else if (S_ISDIR(st.st_mode))
+		return false;
+	}
+	if (S_ISDIR(st.st_mode)) {
 		key_error(l, k, i, "'%.100s' is a directory; name a file", path);
-	else if (secret && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH) != 0)
+		return false;
+	}
+	if (secret && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH) != 0)
 		key_warning(l, k, i, "'%.100s' can be read by everybody; take that away (chmod o-r)", path);
+	return true;
+}
+
+/* A file that is read later on. */
+static void
+check_file(struct loader *l, const struct key *k, size_t i, const char *path, bool secret)
+{
+	(void)file_is_there(l, k, i, path, secret);	/* what is to be said is said */
+}
+
+/* The first octets of a file into b, as many as fit; -1 with errno. What is no file does not hold us up. */
+static int
+read_head(const char *path, struct buf *b)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), e;
+	ssize_t n = -1;
+
+	if (fd == -1)
+		return -1;
+	while (buf_room(b) > 0 && ((n = read(fd, b->data + b->wpos, buf_room(b))) > 0 || (n == -1 && errno == EINTR)))
+		b->wpos += n > 0 ? (size_t)n : 0;
+	e = errno;
+	close(fd);
+	errno = e;
+	return n == -1 ? -1 : 0;
+}
+
+/* The secret k of element i, where the key behind it names the file that it is in: its first line. */
+static void
+check_secret(struct loader *l, const struct key *k, size_t i)
+{
+	const struct key *file = k + 1;
+	char *const *secret = key_field(l->c, k, i), *const *path = key_field(l->c, file, i);
+	char text[SECRET_MAX + 2], reason[128];	/* one too many octets, or CR LF */
+	struct span rest, line = { NULL, 0 };
+	struct buf b, why;
+
+	if (**secret != '\0' && **path != '\0') {	/* case 15.5 */
+		key_error(l, file, i, "'%.100s' beside a %s; keep one of %s and %s", *path, k->name, k->name, file->name);
+		return;
+	}
+	if (!file_is_there(l, file, i, *path, true))
+		return;
+	buf_fixed(&b, text, sizeof(text));
+	buf_fixed(&why, reason, sizeof(reason));
+	if (read_head(*path, &b) == -1) {
+		key_error(l, file, i, "'%.100s' cannot be read: %s; correct the path, or the file's mode", *path, strerror(errno));
+	} else {
+		rest = buf_span(&b);
+		(void)text_token(&rest, "\n", &line);	/* an empty file has an empty line */
+		if (line.len > 0 && line.p[line.len - 1] == '\r')
+			line.len--;
+		if (line.len == 0)
+			key_error(l, file, i, "'%.100s' has nothing in its first line; write the %s there", *path, k->name);
+		else if (!k->type->parse(k, line, key_field(l->c, k, i), &why))
+			key_error(l, file, i, "'%.100s': the first line cannot be a %s: %s", *path, k->name, buf_str(&why));
+	}
+	explicit_bzero(text, sizeof(text));
+}
+
+static void
+check_secrets(struct loader *l)
+{
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++)
+		for (size_t i = 0; k->type == &type_secret && i < section_count(l->c, k->section); i++)
+			check_secret(l, k, i);
 }
 
 static bool
@@ -176,18 +248,18 @@ check_delivery(struct loader *l)
 	bool relays_only = c->domains.n == 0 && relays_for_all(c);
 
 	if (c->command.n > 0) {
-		c->per_recipient = takes_one_recipient(check_command(l, command, &c->command, X_ALL));
+		c->per_recipient = takes_one_recipient(check_command(l, command, 0, &c->command, X_ALL));
 		if (*c->maildir != '\0')
 			key_error(l, maildir, 0, "'%.100s' beside a command; keep one of command and maildir", c->maildir);
 	} else if (*c->maildir == '\0' && !relays_only && !key_is_bad(c, command, 0) && !key_is_bad(c, maildir, 0)) {
 		config_error(l, "[" DELIVERY "]: mail has nowhere to go; write command = ... or maildir = /var/mail/%%{domain}/%%{user}");
 	}
 	if (*c->maildir != '\0')
-		(void)check_expansions(l, maildir, c->maildir, 1u << X_DOMAIN | 1u << X_USER);
+		(void)check_expansions(l, maildir, 0, c->maildir, 1u << X_DOMAIN | 1u << X_USER);
 	else if (c->maildir_create && !key_is_bad(c, maildir, 0))
 		key_error(l, create, 0, "'yes' without a maildir; set maildir, or create = no");
 	if (c->recipient_command.n > 0)
-		(void)check_command(l, check, &c->recipient_command, X_ALL & ~(1u << X_RECIPIENTS));
+		(void)check_command(l, check, 0, &c->recipient_command, X_ALL & ~(1u << X_RECIPIENTS));
 	check_file(l, key_find(DELIVERY, "recipients_file"), 0, c->recipients_file, false);
 	if (c->domains.n > 0 || relays_only || key_is_bad(c, domains, 0))
 		return;
@@ -207,7 +279,7 @@ check_relay(struct loader *l)
 
 	if (c->relay_command.n == 0)
 		return;
-	c->relay_per_recipient = takes_one_recipient(check_command(l, command, &c->relay_command, X_ALL));
+	c->relay_per_recipient = takes_one_recipient(check_command(l, command, 0, &c->relay_command, X_ALL));
 	for (size_t i = 0; i < c->listeners_n; i++)
 		used = used || c->listeners[i].auth != AUTH_OFF || c->listeners[i].trusted_networks.n > 0 || key_is_bad(c, trusted, i);
 	if (!used)
@@ -251,7 +323,7 @@ check_logins(struct loader *l)
 	check_file(l, key_find("smtpd", "senders_file"), 0, c->senders_file, false);
 	if (c->auth_command.n == 0)
 		return;
-	(void)check_command(l, command, &c->auth_command, 0);
+	(void)check_command(l, command, 0, &c->auth_command, 0);
 	if (*c->passwd_file != '\0')
 		key_error(l, command, 0, "'%.100s' beside a passwd_file; keep one of command and passwd_file", c->auth_command.v[0]);
 }
@@ -282,6 +354,114 @@ check_issuers(struct loader *l)
 			key_error(l, issuer, i, "'%.100s' is the issuer of [" OAUTH "%s%s], too; keep one section for it", is->issuer,
 			    *other->name == '\0' ? "" : " ", other->name);
 		}
+	}
+}
+
+/* Keys that only one type of checker reads. */
+static void
+check_checker_keys(struct loader *l, size_t i)
+{
+	static const struct {
+		const char		*key;
+		enum checker_type	 type;
+	} rows[] = {
+		{ "password", CHECKER_RSPAMD }, { "password_file", CHECKER_RSPAMD }, { "settings_id", CHECKER_RSPAMD },
+		{ "ca_file", CHECKER_RSPAMD }, { "user", CHECKER_SPAMASSASSIN },
+	};
+	enum checker_type type = l->c->checkers[i].type;
+	const struct key *types = key_find(CHECKER, "type");
+
+	for (size_t r = 0; r < COUNT(rows); r++) {
+		const struct key *k = key_find(CHECKER, rows[r].key);
+		char *const *value = key_field(l->c, k, i);
+
+		if (rows[r].type != type && **value != '\0' && key_is_given(l->c, k, i))
+			key_warning(l, k, i, "it is for type = %s only; take it away", types->choices[rows[r].type]);
+	}
+}
+
+static void
+check_checker(struct loader *l, size_t i)
+{
+	static const struct {
+		const char	*forms;
+		bool		(*is_peer)(struct span s);
+		uint64_t	 max_size;	/* 0: any message */
+	} types[CHECKER__MAX] = {
+		[CHECKER_RSPAMD] = { "http://127.0.0.1:11333, https://rspamd.example.com or unix:/run/rspamd.sock", peer_is_http, 0 },
+		[CHECKER_SPAMASSASSIN] = { "127.0.0.1:783, [::1]:783, localhost:783 or unix:/run/spamd.sock", peer_is_stream,
+		    500 * 1024 },	/* as spamc has it (case 11.42) */
+	};
+	struct checker *k = &l->c->checkers[i];
+	const struct key *url = key_find(CHECKER, "url");
+
+	check_file(l, key_find(CHECKER, "ca_file"), i, k->ca_file, false);
+	if (key_is_bad(l->c, key_find(CHECKER, "type"), i))
+		return;
+	if (!key_is_bad(l->c, url, i) && !types[k->type].is_peer(text_span(k->url)))
+		key_error(l, url, i, "'%.100s' is no address of %s; write such as %s", k->url, key_find(CHECKER, "type")->choices[k->type],
+		    types[k->type].forms);
+	check_checker_keys(l, i);
+	if (k->max_size == 0)
+		k->max_size = types[k->type].max_size == 0 ? l->c->max_message_size : types[k->type].max_size;
+}
+
+static void
+check_spam(struct loader *l)
+{
+	const struct config *c = l->c;
+	const struct key *score = key_find(SPAMCHECK, "tempfail_threshold"), *trap = key_find(SPAMTRAP, "controller_url");
+	const struct key *mode = key_find(SPAMCHECK, "fail_mode");
+
+	for (size_t i = 0; i < c->checkers_n; i++)
+		check_checker(l, i);
+	if (c->tempfail_threshold != 0 && c->reject_threshold != 0 && c->tempfail_threshold >= c->reject_threshold)
+		key_error(l, score, 0, "'%u' is not below the reject_threshold, %u, so no message would be put off; lower it", c->tempfail_threshold,
+		    c->reject_threshold);
+	if (c->checkers_n == 1) {	/* case 15.6 */
+		enum fail_mode own = c->checkers[0].fail_mode;
+
+		if ((own == FAIL_INHERIT ? c->check_fail_mode : own) == FAIL_OPEN)
+			key_warning(l, own == FAIL_INHERIT ? mode : key_find(CHECKER, "fail_mode"), 0,
+			    "'open' with one checker lets everything in while that is down; write tempfail, or add a checker");
+	}
+	if (*c->trap_url != '\0' && c->recipient_rejection == REJECT_AT_RCPT && !key_is_bad(c, key_find("smtpd", "recipient_rejection"), 0))
+		key_warning(l, trap, 0, "'%.100s' will learn nothing, for unknown recipients are refused before there is a message; "
+		    "set [smtpd] recipient_rejection = data", c->trap_url);
+}
+
+static void
+check_milters(struct loader *l)
+{
+	const struct key *address = key_find(MILTER, "address");
+
+	for (size_t i = 0; i < l->c->milters_n; i++)
+		if (*l->c->milters[i].address == '\0' && !key_is_bad(l->c, address, i))
+			key_error(l, address, i, "'' is nowhere; write such as inet:127.0.0.1:8891 or unix:/run/opendkim.sock");
+}
+
+/* What is known at each event: a recipient at RCPT only, the message and all of its recipients at its end only. */
+static void
+check_hooks(struct loader *l)
+{
+	static const unsigned known[HOOK__MAX] = {
+		[HOOK_CONNECT] = 1u << X_CLIENT_ADDRESS,
+		[HOOK_MAIL] = 1u << X_CLIENT_ADDRESS | 1u << X_AUTH_USER | 1u << X_SENDER,
+		[HOOK_RCPT] = 1u << X_CLIENT_ADDRESS | 1u << X_AUTH_USER | 1u << X_SENDER | 1u << X_RECIPIENT | 1u << X_USER | 1u << X_DOMAIN,
+		[HOOK_MESSAGE] = 1u << X_CLIENT_ADDRESS | 1u << X_AUTH_USER | 1u << X_SENDER | 1u << X_RECIPIENTS | 1u << X_ID,
+	};
+	const struct key *event = key_find(HOOK, "event"), *command = key_find(HOOK, "command");
+
+	for (size_t i = 0; i < l->c->hooks_n; i++) {
+		const struct hook_config *h = &l->c->hooks[i];
+		bool is_known = key_is_given(l->c, event, i) && !key_is_bad(l->c, event, i);
+
+		if (!key_is_given(l->c, event, i))
+			key_error(l, event, i, "'' is no time to run; write connect, mail, rcpt or message");
+		if (h->command.n > 0)
+			(void)check_command(l, command, i, &h->command, is_known ? known[h->event] : X_ALL);
+		else if (!key_is_bad(l->c, command, i))
+			key_error(l, command, i, "'' is no command; write such as /usr/local/bin/archive");
 	}
 }
 
@@ -486,6 +666,8 @@ check_system(struct loader *l)
 		processes += c->listeners[i].workers;
 	if (*c->passwd_file != '\0' || c->auth_command.n > 0)
 		processes += c->max_auths;
+	if (c->hooks_n > 0)
+		processes += PROCESSES_HOOKS;
 	if (getrlimit(RLIMIT_NPROC, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY && !key_is_bad(c, deliveries, 0) &&
 	    processes + c->max_deliveries > rl.rlim_cur) {	/* case 13.11 */
 		key_error(l, deliveries, 0, "'%u' is too many: the system allows %llu processes (ulimit -u), of which smtpd itself "
@@ -497,6 +679,7 @@ check_system(struct loader *l)
 void
 config_check(struct loader *l)
 {
+	check_secrets(l);
 	check_tls(l);
 	check_listeners(l);
 	check_delivery(l);
@@ -504,6 +687,9 @@ config_check(struct loader *l)
 	check_logins(l);
 	check_issuers(l);
 	check_metrics(l);
+	check_spam(l);
+	check_milters(l);
+	check_hooks(l);
 	check_users(l);
 	check_system(l);
 }

@@ -1,21 +1,10 @@
 /*
- * config_check.h - what config.c, which reads values one by one, and config_check.c, which compares them, share. Internal to them.
+ * config_check.h - what config.c, which reads values one by one, and config_check.c, which compares them, share. Internal to config*.c.
  */
 #ifndef CONFIG_CHECK_H
 #define CONFIG_CHECK_H
 
-#include "config_value.h"
-
-/* Sections that checks name. */
-#define LISTENER "smtpd.listener"
-#define OAUTH "smtpd.auth.oauth"
-#define DELIVERY "smtpd.delivery"
-#define RELAY "smtpd.relay"
-#define TLS "server.tls"
-#define AUTH "smtpd.auth"
-#define METRICS "smtpd.metrics"
-#define LIMITS "smtpd.limits"
-#define TIMEOUTS "smtpd.timeouts"
+#include "config_keys.h"
 
 enum from { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
 enum section { SEC_OURS, SEC_SHARED, SEC_UNKNOWN, SEC_FOREIGN, SEC_NONE };
@@ -34,9 +23,10 @@ struct loader {
 	size_t		 i;		/* which element, where it is a group's */
 };
 
-const struct key	*key_find(const char *section, const char *name);
 /* Whether its value was reported already, so that what depends on it is not checked. i: which element's of a group, else 0. */
 bool			 key_is_bad(const struct config *c, const struct key *k, size_t i);
+/* Whether it was set anywhere. */
+bool			 key_is_given(const struct config *c, const struct key *k, size_t i);
 /* One line to errors, with the place that its value came from. */
 void			 key_error(struct loader *l, const struct key *k, size_t i, const char *fmt, ...) PRINTF_LIKE(4, 5);
 void			 key_warning(struct loader *l, const struct key *k, size_t i, const char *fmt, ...) PRINTF_LIKE(4, 5);

@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <stdlib.h>
+#include <sys/un.h>
 
 #define WORDS_MAX 256		/* of a command */
 
@@ -501,6 +502,104 @@ parse_url(const struct key *k, struct span s, void *field, struct buf *why)
 	return set_string(field, s, why);
 }
 
+/* "unix:/path" that fits a socket's address. */
+static bool
+is_unix(struct span s)
+{
+	return text_is(text_sub(s, 0, 6), "unix:/") && s.len > 6 && s.len - 5 < sizeof(((struct sockaddr_un *)0)->sun_path) && !begins_comment(s);
+}
+
+bool
+peer_is_http(struct span s)
+{
+	bool safe;
+
+	return is_unix(s) || (config_url(s, &safe) && text_find(s, '?') == SIZE_MAX);
+}
+
+/* A numeric address of this family, or for IPv4 localhost, and a port to connect to: nothing looks names up there. */
+static bool
+is_address(struct span s, int family)
+{
+	struct endpoint e;
+	uint64_t port;
+
+	if (family == AF_INET && text_is(text_sub(s, 0, 10), "localhost:"))
+		return text_u64(text_sub(s, 10, s.len), 65535, &port) == 0 && port > 0;
+	return endpoint_parse(s, &e) && e.family == family && e.port > 0;
+}
+
+bool
+peer_is_stream(struct span s)
+{
+	return is_unix(s) || is_address(s, AF_INET) || is_address(s, AF_INET6);
+}
+
+static bool
+parse_service(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	(void)k;
+	if (s.len > 0 && !peer_is_http(s)) {
+		buf_printf(why, "'%.*s' is no address of a service; write such as http://127.0.0.1:11334 or unix:/run/rspamd/controller.sock", ARG(s));
+		return false;
+	}
+	return set_string(field, s, why);
+}
+
+static bool
+parse_milter(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	(void)k;
+	if (s.len > 0 && !is_unix(s) && !(text_is(text_sub(s, 0, 5), "inet:") && is_address(text_sub(s, 5, s.len), AF_INET)) &&
+	    !(text_is(text_sub(s, 0, 6), "inet6:") && is_address(text_sub(s, 6, s.len), AF_INET6))) {
+		buf_printf(why, "'%.*s' is no address of a milter; write inet:127.0.0.1:8891, inet:localhost:8891, inet6:[::1]:8891 or unix:/path",
+		    ARG(s));
+		return false;
+	}
+	return set_string(field, s, why);
+}
+
+static void
+clear_secret(void *field)
+{
+	char **f = field;
+
+	if (*f != NULL)
+		explicit_bzero(*f, strlen(*f));
+	clear_string(field);
+}
+
+/* What is wrong with it is said without quoting it. */
+static bool
+parse_secret(const struct key *k, struct span s, void *field, struct buf *why)
+{
+	char **f = field, *old = *f;
+
+	(void)k;
+	if (s.len > SECRET_MAX || text_has(s, C_CNTRL) || !text_is_utf8(s)) {
+		buf_printf(why, s.len > SECRET_MAX ? "it has more than %d octets; shorten it" :
+		    "it has a control character, or is not UTF-8; write text of at most %d octets", SECRET_MAX);
+		return false;
+	}
+	*f = NULL;
+	if (!set_string(field, s, why)) {
+		*f = old;
+		return false;
+	}
+	clear_secret(&old);
+	return true;
+}
+
+static void
+print_secret(const struct key *k, const void *field, struct buf *out)
+{
+	char *const *f = field;
+
+	(void)k;
+	if (*f != NULL && **f != '\0')
+		buf_add_str(out, "****");
+}
+
 static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };	/* ::ffff:0:0/96 */
 
 static void
@@ -620,7 +719,7 @@ parse_enum(const struct key *k, struct span s, void *field, struct buf *why)
 
 	if (text_copy(text, sizeof(text), s) == -1)
 		text[0] = '\0';
-	for (unsigned i = 0; k->choices[i] != NULL; i++) {
+	for (unsigned i = (unsigned)k->lo; k->choices[i] != NULL; i++) {
 		if (text_is(s, k->choices[i])) {
 			memcpy(field, &i, sizeof(i));
 			return true;
@@ -780,6 +879,9 @@ const struct type
 	type_texts = { parse_texts, print_list, clear_words },
 	type_word = { parse_word, print_string, clear_string },
 	type_url = { parse_url, print_string, clear_string },
+	type_service = { parse_service, print_string, clear_string },
+	type_milter = { parse_milter, print_string, clear_string },
+	type_secret = { parse_secret, print_secret, clear_secret },
 	type_networks = { parse_networks, print_networks, clear_networks },
 	type_domains = { parse_domains, print_list, clear_words },
 	type_enum = { parse_enum, print_enum, NULL },

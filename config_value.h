@@ -7,6 +7,7 @@
 #include "config.h"
 
 #define CONFIG_VALUE_MAX 7000	/* octets of a value as config_print() writes it: a line of the file with its key and origin */
+#define SECRET_MAX 1024		/* octets of a secret */
 #define MEANT_MAX 64		/* octets of a name that may be a slip: what text_distance() compares */
 #define ARG(s) (int)((s).len < 100 ? (s).len : 100), (s).p	/* "%.*s": the offending text */
 
@@ -18,7 +19,7 @@ struct key {
 	const struct type	*type;
 	size_t			 offset;	/* of the field in struct config, or in an element of a group */
 	const char		*dflt;
-	uint64_t		 lo, hi;	/* of numbers, octets, milliseconds; lo: of a word's length */
+	uint64_t		 lo, hi;	/* of numbers, octets, milliseconds; lo: of a word's length, the first choice of an enumeration */
 	const char *const	*choices;	/* of an enumeration; NULL ends them */
 	const char		*sample;	/* the sample file's value; NULL: the default, commented out; "#...": this, commented out */
 	const char		*help;
@@ -33,7 +34,7 @@ struct type {
 
 /* Enumerations are stored as unsigned. */
 extern const struct type type_hostname, type_user, type_path, type_address, type_command, type_domains, type_paths, type_texts,
-    type_word, type_url, type_networks, type_enum, type_bool, type_number, type_size, type_time;
+    type_word, type_url, type_service, type_milter, type_secret, type_networks, type_enum, type_bool, type_number, type_size, type_time;
 
 /* What a listener's address means; family 0 is both. */
 struct endpoint {
@@ -43,6 +44,10 @@ struct endpoint {
 };
 
 bool	endpoint_parse(struct span s, struct endpoint *e);
+/* Whether s says where HTTP is spoken: http://host, https://host or unix:/path; a path of ours is put behind it. */
+bool	peer_is_http(struct span s);
+/* Whether s is a numeric address and port, localhost and a port, or unix:/path. */
+bool	peer_is_stream(struct span s);
 /* Whether it is a large part of the Internet: shorter than /8 of IPv4 or /16 of IPv6, and not of addresses for local use. */
 bool	network_is_wide(const struct network *n);
 

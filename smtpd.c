@@ -351,8 +351,11 @@ child_main(const struct process *p, int control_fd)
 	metrics_lock(master.metrics, false);
 	if (p->kind != MP_FRONT)
 		tls_certs_free(g->certs);	/* keys that it does not need */
-	if (p->kind != MP_AGENT)
+	if (p->kind != MP_AGENT) {
 		explicit_bzero(&master.key, sizeof(master.key));
+		config_forget_secrets(g->config);
+		limits_auth_drop(master.limits);
+	}
 	switch (p->kind) {
 	case MP_AGENT:
 		return agent_run(&(struct agent_args){ .config = c, .limits = master.limits, .metrics = master.metrics, .key = &master.key,
@@ -363,7 +366,6 @@ child_main(const struct process *p, int control_fd)
 		return exporter_run(&(struct exporter_args){ .config = c, .limits = master.limits, .metrics = master.metrics,
 		    .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
 	case MP_FRONT:
-		limits_auth_drop(master.limits);
 		return front_run(&(struct front_args){ .config = c, .listener = &c->listeners[p->listener], .limits = master.limits,
 		    .metrics = master.metrics, .certs = g->certs, .cache = g->caches[p->listener],
 		    .mechanisms = c->listeners[p->listener].auth == AUTH_OFF ? 0 : auth_mechanisms(c), .row = p->row,

@@ -55,7 +55,8 @@ check_errors(struct span text, const char *file)
 }
 
 static const char good[] = "[smtpd]\ndomains = a\n[smtpd.listener mx]\naddress = :0\n[smtpd.delivery]\nmaildir = /m\n"
-    "[smtpd.auth.oauth]\nissuer = https://i\naudience = a\n";
+    "[smtpd.auth.oauth]\nissuer = https://i\naudience = a\n"
+    "[spamcheck.checker r]\nurl = http://h\n[smtpd.hook h]\nevent = rcpt\ncommand = /bin/true\n";
 static const char with_command[] = "[smtpd]\ndomains = a\n[smtpd.listener mx]\naddress = :0\n";
 
 /* Load text and flag (NULL: none); what it prints, without where the values come from, into out. false: it does not load. */

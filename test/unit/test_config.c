@@ -8,22 +8,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "config.h"
+#include "config_keys.h"
+#include "hook.h"
 
 #define ERRORS_MAX 65536
 #define A70 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define OUT_MAX (256 * 1024)
 
+#undef LISTENER		/* here they are sections with their keys */
+#undef DELIVERY
 /* nobody: as root, the users have to exist */
 #define SMTPD "[smtpd]\nuser = nobody\ndomains = example.com\n"
 #define LISTENER "[smtpd.listener mx]\naddress = 127.0.0.1:0\n"
 #define DELIVERY "[smtpd.delivery]\nmaildir = /tmp/%{user}\n"
 #define BASE SMTPD LISTENER DELIVERY	/* seven lines */
 #define ISSUER "[smtpd.auth.oauth]\nissuer = https://i.example\naudience = a\n"
+#define CHECKED "[spamcheck.checker r]\nurl = http://127.0.0.1:11333\n"
+#define HOOKED "[smtpd.hook h]\ncommand = /bin/sh\nevent = "
 #define LAN "[smtpd.listener mx]\naddress = 192.0.2.1:0\n"
 
 static char path[] = "/tmp/test_config.XXXXXX";	/* the folder of this test's file */
@@ -208,7 +214,18 @@ every_field(void **state)
 	    "ca_file = /etc/passwd\nusername_claim = realm.user\nrequired_scope = smtp\nallowed_domains = EXAMPLE.com,b.example\n"
 	    "jwks_refresh_interval = 1m\nleeway = 0s\n"
 	    "[smtpd.auth.oauth two]\nissuer = https://two.example\naudience = a\njwks_file = /etc/passwd\n"
-	    "[smtpd.metrics]\nenabled = yes\naddress = :9200\npath = /a/b\n");
+	    "[smtpd.metrics]\nenabled = yes\naddress = :9200\npath = /a/b\n"
+	    "[spamcheck]\nmode = highest_score\nfail_mode = reject\nreject_threshold = 10000\ntempfail_threshold = 9999\nadd_headers = no\n"
+	    "[spamcheck]\nother = x\n[spamcheck.checker one]\nurl = https://r.example:11333/base\ntimeout = 2m\nfail_mode = open\n"
+	    "max_checks = 1000\nmax_size = 1k\npassword = p w\nsettings_id = s\nca_file = /etc/passwd\ndiscard = yes\nquarantine = reject\n"
+	    "[spamcheck.checker two]\nurl = unix:/run/spamd.sock\ntype = spamassassin\nuser = u\n"
+	    "[smtpd.milter m]\naddress = inet6:[::1]:8891\ndefault_action = accept\nconnect_timeout = 1s\ncommand_timeout = 2s\n"
+	    "content_timeout = 3s\nenvelope = yes\ndiscard = yes\nquarantine = flag\n[smtpd.milter n]\naddress = unix:/n\n"
+	    "[smtpd.hook h]\nevent = rcpt\ncommand = /bin/sh %{recipient} %{sender}\ntimeout = 4s\n[smtpd.hook i]\nevent = connect\ncommand = sh\n"
+	    "[smtpd.spamtrap]\ncontroller_url = http://127.0.0.1:11334\npassword = q\nmax_learns_per_ip_per_hour = 5\n");
+	const struct checker *k = c->checkers;
+	const struct milter_config *m = c->milters;
+	const struct hook_config *h = c->hooks;
 
 	(void)state;
 	assert_string_equal(c->hostname, "mx.example.com");
@@ -293,6 +310,53 @@ every_field(void **state)
 	assert_string_equal(c->metrics_address, ":9200");
 	assert_string_equal(c->metrics_path, "/a/b");
 	assert_string_equal(config_default_domain(c), "example.com");
+	assert_int_equal(c->check_mode, CHECK_HIGHEST_SCORE);
+	assert_int_equal(c->check_fail_mode, FAIL_REJECT);
+	assert_int_equal(c->reject_threshold, 10000);
+	assert_int_equal(c->tempfail_threshold, 9999);
+	assert_false(c->check_add_headers);
+	assert_int_equal(c->checkers_n, 2);
+	assert_string_equal(k[0].name, "one");
+	assert_int_equal(k[0].type, CHECKER_RSPAMD);
+	assert_string_equal(k[0].url, "https://r.example:11333/base");
+	assert_true(k[0].timeout_ms == 120000 && k[0].max_size == 1024);
+	assert_int_equal(k[0].fail_mode, FAIL_OPEN);
+	assert_int_equal(k[0].max_checks, 1000);
+	assert_string_equal(k[0].password, "p w");
+	assert_string_equal(k[0].settings_id, "s");
+	assert_string_equal(k[0].ca_file, "/etc/passwd");
+	assert_string_equal(k[0].user, "");
+	assert_true(k[0].discard);
+	assert_int_equal(k[0].quarantine, ASIDE_REJECT);
+	assert_int_equal(k[1].type, CHECKER_SPAMASSASSIN);
+	assert_string_equal(k[1].url, "unix:/run/spamd.sock");
+	assert_true(k[1].timeout_ms == 10000 && k[1].max_size == 500 * 1024);	/* case 11.42 */
+	assert_int_equal(k[1].fail_mode, FAIL_INHERIT);
+	assert_int_equal(k[1].max_checks, 50);
+	assert_string_equal(k[1].password, "");
+	assert_string_equal(k[1].user, "u");
+	assert_false(k[1].discard);
+	assert_int_equal(k[1].quarantine, ASIDE_FLAG);
+	assert_int_equal(c->milters_n, 2);
+	assert_string_equal(m[0].address, "inet6:[::1]:8891");
+	assert_int_equal(m[0].default_action, MILTER_ACCEPT);
+	assert_true(m[0].connect_ms == 1000 && m[0].command_ms == 2000 && m[0].content_ms == 3000);
+	assert_true(m[0].envelope && m[0].discard);
+	assert_int_equal(m[0].quarantine, ASIDE_FLAG);
+	assert_string_equal(m[1].address, "unix:/n");
+	assert_int_equal(m[1].default_action, MILTER_TEMPFAIL);
+	assert_true(m[1].connect_ms == 30000 && m[1].command_ms == 30000 && m[1].content_ms == 300000);
+	assert_false(m[1].envelope || m[1].discard);
+	assert_int_equal(m[1].quarantine, ASIDE_REJECT);
+	assert_int_equal(c->hooks_n, 2);
+	assert_int_equal(h[0].event, HOOK_RCPT);
+	assert_int_equal(h[0].command.n, 3);
+	assert_true(h[0].timeout_ms == 4000);
+	assert_int_equal(h[1].event, HOOK_CONNECT);
+	assert_true(h[1].timeout_ms == 30000);
+	assert_string_equal(c->trap_url, "http://127.0.0.1:11334");
+	assert_string_equal(c->trap_password, "q");
+	assert_int_equal(c->trap_max_per_ip, 5);
 	config_free(c);
 }
 
@@ -336,6 +400,15 @@ defaults(void **state)
 	assert_false(c->metrics_enabled);
 	assert_string_equal(c->metrics_address, "127.0.0.1:9100");
 	assert_string_equal(c->metrics_path, "/metrics");
+	assert_int_equal(c->check_mode, CHECK_FIRST_REJECT);
+	assert_int_equal(c->check_fail_mode, FAIL_TEMPFAIL);
+	assert_int_equal(c->reject_threshold, 0);
+	assert_int_equal(c->tempfail_threshold, 0);
+	assert_true(c->check_add_headers);
+	assert_true(c->checkers_n == 0 && c->milters_n == 0 && c->hooks_n == 0);
+	assert_string_equal(c->trap_url, "");
+	assert_string_equal(c->trap_password, "");
+	assert_int_equal(c->trap_max_per_ip, 10);
 	assert_true(c->connection_ms == 300000 && c->command_ms == 60000 && c->delivery_ms == 120000 && c->shutdown_ms == 30000);
 	config_free(c);
 	config_free(NULL);
@@ -673,6 +746,115 @@ static const struct {
 	{ BASE "[smtpd.auth.oath a]\n",
 	    "c:8: [smtpd.auth.oath a]: unknown section 'smtpd.auth.oath a'; did you mean [smtpd.auth.oauth NAME]?" },
 
+	/* checkers */
+	{ BASE "[spamcheck]\nmode = first\n",
+	    "c:9: [spamcheck] mode: 'first' is not one of first_reject, all_reject, highest_score; write one of these" },
+	{ BASE "[spamcheck]\nfail_mode =\n", "c:9: [spamcheck] fail_mode: '' is not one of open, tempfail, reject; write one of these" },
+	{ BASE "[spamcheck]\nreject_threshold = 10001\n", "c:9: [spamcheck] reject_threshold: '10001' is out of bounds; write 0 to 10000" },
+	{ BASE "[spamcheck]\nreject_threshold = 6.5\n", "c:9: [spamcheck] reject_threshold: '6.5' is no number; write digits only" },
+	{ BASE "[spamcheck]\ntempfail_threshold = 15\nreject_threshold = 15\n",
+	    "c:9: [spamcheck] tempfail_threshold: '15' is not below the reject_threshold, 15, so no message would be put off; lower it" },
+	{ BASE "[spamchek]\nmode = x\n", "c:8: [spamchek]: unknown section 'spamchek'; did you mean [spamcheck]?" },
+	{ BASE "[spamcheck.checker]\nurl = http://a\n", "c:8: [spamcheck.checker]: the checker has no name; write [spamcheck.checker rspamd]" },
+	{ BASE "[spamcheck.checker a b]\n", "c:8: [spamcheck.checker a b]: 'a b' is no name; ..." },
+	{ BASE "[spamcheck.checker a]\n", "c: [spamcheck.checker a] url: '' is no address of rspamd; write such as http://127.0.0.1:11333, ..." },
+	{ BASE "[spamcheck.checker a]\ntype = spamassassin\n",
+	    "c: [spamcheck.checker a] url: '' is no address of spamassassin; write such as 127.0.0.1:783, ..." },
+	{ BASE "[spamcheck.checker a]\nurl = http://a\ntype = clamav\n",
+	    "c:10: [spamcheck.checker a] type: 'clamav' is not one of rspamd, spamassassin; write one of these" },
+	{ BASE "[spamcheck.checker a]\nurl = 127.0.0.1:11333\n", "c:9: [spamcheck.checker a] url: '127.0.0.1:11333' is no address of rspamd; ..." },
+	{ BASE "[spamcheck.checker a]\nurl = http://u:p@a\n", "c:9: [spamcheck.checker a] url: 'http://u:p@a' is no address of rspamd; ..." },
+	{ BASE "[spamcheck.checker a]\nurl = http://a/?b\n", "c:9: [spamcheck.checker a] url: 'http://a/?b' is no address of rspamd; ..." },
+	{ BASE "[spamcheck.checker a]\nurl = unix:run\n", "c:9: [spamcheck.checker a] url: 'unix:run' is no address of rspamd; ..." },
+	{ BASE "[spamcheck.checker a]\nurl = unix:/\n", "c:9: [spamcheck.checker a] url: 'unix:/' is no address of rspamd; ..." },
+	{ BASE "[spamcheck.checker a]\nurl = unix:/" A70 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
+	    "c:9: [spamcheck.checker a] url: 'unix:/" A70 "aaaaaaaaaaaaaaaaaaaaaaaa' is no ..." },
+	{ BASE "[spamcheck.checker a]\nurl = unix:/run/a b\n", "c:9: [spamcheck.checker a] url: 'unix:/run/a b' is no word; write one without blanks" },
+	{ BASE "[spamcheck.checker a]\ntype = spamassassin\nurl = http://127.0.0.1:783\n",
+	    "c:10: [spamcheck.checker a] url: 'http://127.0.0.1:783' is no address of spamassassin; ..." },
+	{ BASE "[spamcheck.checker a]\ntype = spamassassin\nurl = spamd.example:783\n",
+	    "c:10: [spamcheck.checker a] url: 'spamd.example:783' is no address of spamassassin; ..." },
+	{ BASE "[spamcheck.checker a]\ntype = spamassassin\nurl = :783\n", "c:10: [spamcheck.checker a] url: ':783' is no address ..." },
+	{ BASE "[spamcheck.checker a]\ntype = spamassassin\nurl = localhost\n", "c:10: [spamcheck.checker a] url: 'localhost' is no address ..." },
+	{ BASE "[spamcheck.checker a]\ntype = spamassassin\nurl = localhost:0\n",
+	    "c:10: [spamcheck.checker a] url: 'localhost:0' is no address ..." },
+	{ BASE "[spamcheck.checker a]\ntype = spamassassin\nurl = 127.0.0.1:0\n",
+	    "c:10: [spamcheck.checker a] url: '127.0.0.1:0' is no address ..." },
+	{ BASE CHECKED "timeout = 121s\n", "c:10: [spamcheck.checker r] timeout: '121s' is out of bounds; write 100ms to 2m" },
+	{ BASE CHECKED "timeout = 99ms\n", "c:10: [spamcheck.checker r] timeout: '99ms' is out of bounds; write 100ms to 2m" },
+	{ BASE CHECKED "max_checks = 0\n", "c:10: [spamcheck.checker r] max_checks: '0' is out of bounds; write 1 to 1000" },
+	{ BASE CHECKED "max_checks = 1001\n", "c:10: [spamcheck.checker r] max_checks: '1001' is out of bounds; write 1 to 1000" },
+	{ BASE CHECKED "fail_mode = opne\n",
+	    "c:10: [spamcheck.checker r] fail_mode: 'opne' is not one of open, tempfail, reject; did you mean open?" },
+	{ BASE CHECKED "quarantine = hold\n", "c:10: [spamcheck.checker r] quarantine: 'hold' is not one of reject, flag; write one of these" },
+	{ BASE CHECKED "ca_file = /nowhere\n", "c:10: [spamcheck.checker r] ca_file: '/nowhere' cannot be read: No such ..." },
+	{ BASE "[spamcheck.checker a]\nurl = http://a\n[spamcheck.checker A]\n",
+	    "c:10: [spamcheck.checker A]: 'A' and 'a' are the same in a variable's name; rename one" },
+
+	/* secrets: never shown */
+	{ BASE CHECKED "password = verysecret\npassword = topsecret\n",
+	    "c:11: [spamcheck.checker r] password: '****': the key is given twice, first in line 10; keep one" },
+	{ BASE CHECKED "password = verysecret\npassword_file = /dev/null\n",
+	    "c:11: [spamcheck.checker r] password_file: '/dev/null' beside a password; keep one of password and password_file" },
+	{ BASE CHECKED "password_file = /nowhere\n", "c:10: [spamcheck.checker r] password_file: '/nowhere' cannot be read: No such ..." },
+	{ BASE CHECKED "password_file = /tmp\n", "c:10: [spamcheck.checker r] password_file: '/tmp' is a directory; name a file" },
+	{ BASE CHECKED "password_file = /dev/null\n",
+	    "c:10: [spamcheck.checker r] password_file: '/dev/null' has nothing in its first line; write the password there" },
+	{ BASE CHECKED "password_file = /dev/zero\n",
+	    "c:10: [spamcheck.checker r] password_file: '/dev/zero': the first line cannot be a password: it has more than 1024 octets; shorten it" },
+	{ BASE CHECKED "password_file = secret\n", "c:10: [spamcheck.checker r] password_file: 'secret' is no absolute path; ..." },
+	{ BASE CHECKED " password = verysecret\n", "c:10: 'password' is indented; ..." },
+	{ BASE CHECKED "password verysecret\n", "c:10: 'password' is no key with a value; write key = value" },
+	{ BASE CHECKED "password = very\x01secret\n", "c:10: the line 'password' has a control character; remove it" },
+	{ BASE CHECKED "password = very\tsecret\n", "c:10: [spamcheck.checker r] password: it has a control character, or is not UTF-8; ..." },
+	{ BASE "[smtpd.spamtrap] password = verysecret\n", "c:8: 'password' follows the section's name; give it a line of its own" },
+	{ "password = verysecret\n" BASE, "c:1: 'password' stands before the first section; ..." },
+	{ BASE "[smtpd]\npassword = verysecret\n", "c:9: [smtpd] password: unknown key 'password'; ..." },
+
+	/* spam traps */
+	{ BASE "[smtpd.spamtrap]\ncontroller_url = 127.0.0.1:11334\n",
+	    "c:9: [smtpd.spamtrap] controller_url: '127.0.0.1:11334' is no address of a service; write such as ..." },
+	{ BASE "[smtpd.spamtrap]\nmax_learns_per_ip_per_hour = 0\n",
+	    "c:9: [smtpd.spamtrap] max_learns_per_ip_per_hour: '0' is out of bounds; write 1 to 10000" },
+	{ BASE "[smtpd.spamtrap a]\n", "c:8: [smtpd.spamtrap a]: unknown section 'smtpd.spamtrap a'; did you mean [smtpd.spamtrap]?" },
+
+	/* milters */
+	{ BASE "[smtpd.milter]\n", "c:8: [smtpd.milter]: the milter has no name; write [smtpd.milter opendkim]" },
+	{ BASE "[smtpd.milter a]\n", "c: [smtpd.milter a] address: '' is nowhere; write such as inet:127.0.0.1:8891 or unix:/run/opendkim.sock" },
+	{ BASE "[smtpd.milter a]\naddress = 127.0.0.1:8891\n", "c:9: [smtpd.milter a] address: '127.0.0.1:8891' is no address of a milter; ..." },
+	{ BASE "[smtpd.milter a]\naddress = inet:8891@localhost\n", "c:9: [smtpd.milter a] address: 'inet:8891@localhost' is no address ..." },
+	{ BASE "[smtpd.milter a]\naddress = inet:milter.example:8891\n", "c:9: [smtpd.milter a] address: 'inet:milter.example:8891' is no ..." },
+	{ BASE "[smtpd.milter a]\naddress = inet:[::1]:8891\n", "c:9: [smtpd.milter a] address: 'inet:[::1]:8891' is no ..." },
+	{ BASE "[smtpd.milter a]\naddress = inet6:127.0.0.1:8891\n", "c:9: [smtpd.milter a] address: 'inet6:127.0.0.1:8891' is no ..." },
+	{ BASE "[smtpd.milter a]\naddress = inet6:localhost:8891\n", "c:9: [smtpd.milter a] address: 'inet6:localhost:8891' is no ..." },
+	{ BASE "[smtpd.milter a]\naddress = inet:127.0.0.1:65536\n", "c:9: [smtpd.milter a] address: 'inet:127.0.0.1:65536' is no ..." },
+	{ BASE "[smtpd.milter a]\naddress = inet:127.0.0.1\n", "c:9: [smtpd.milter a] address: 'inet:127.0.0.1' is no ..." },
+	{ BASE "[smtpd.milter a]\naddress = local:/run/a\n", "c:9: [smtpd.milter a] address: 'local:/run/a' is no ..." },
+	{ BASE "[smtpd.milter a]\naddress = unix:/a\ndefault_action = discard\n",
+	    "c:10: [smtpd.milter a] default_action: 'discard' is not one of tempfail, accept, reject; write one of these" },
+	{ BASE "[smtpd.milter a]\naddress = unix:/a\ncontent_timeout = 601s\n",
+	    "c:10: [smtpd.milter a] content_timeout: '601s' is out of bounds; write 100ms to 10m" },
+
+	/* hooks */
+	{ BASE "[smtpd.hook]\n", "c:8: [smtpd.hook]: the hook has no name; write [smtpd.hook archive]" },
+	{ BASE "[smtpd.hook a]\ncommand = /bin/sh %{recipient} %{id}\n",
+	    "c: [smtpd.hook a] event: '' is no time to run; write connect, mail, rcpt or message" },
+	{ BASE "[smtpd.hook a]\nevent = message\n", "c: [smtpd.hook a] command: '' is no command; write such as /usr/local/bin/archive" },
+	{ BASE HOOKED "data\n", "c:10: [smtpd.hook h] event: 'data' is not one of connect, mail, rcpt, message; write one of these" },
+	{ BASE HOOKED "mail\n[smtpd.hook b]\nevent = rcpt\ncommand = /nowhere\n",
+	    "c:13: [smtpd.hook b] command: '/nowhere' cannot be executed: No such ..." },
+	{ BASE "[smtpd.hook a]\nevent = connect\ncommand = sh %{sender}\n", "c:10: [smtpd.hook a] command: '%{sender}' cannot be used here; ..." },
+	{ BASE "[smtpd.hook a]\nevent = mail\ncommand = sh %{recipient}\n",
+	    "c:10: [smtpd.hook a] command: '%{recipient}' cannot be used here; ..." },
+	{ BASE "[smtpd.hook a]\nevent = mail\ncommand = sh %{id}\n", "c:10: [smtpd.hook a] command: '%{id}' cannot be used here; ..." },
+	{ BASE "[smtpd.hook a]\nevent = rcpt\ncommand = sh %{recipients}\n",
+	    "c:10: [smtpd.hook a] command: '%{recipients}' cannot be used here; ..." },
+	{ BASE "[smtpd.hook a]\nevent = message\ncommand = sh %{user}\n", "c:10: [smtpd.hook a] command: '%{user}' cannot be used here; ..." },
+	{ BASE "[smtpd.hook a]\nevent = message\ncommand = sh a%{id}\n", "c:10: [smtpd.hook a] command: 'a%{id}': an expansion is a ..." },
+	{ BASE "[smtpd.hook a]\nevent = connect\ncommand = sh %{clientaddress}\n",
+	    "c:10: [smtpd.hook a] command: unknown expansion '%{clientaddress}'; did you mean %{client_address}?" },
+	{ BASE HOOKED "mail\ntimeout = 601s\n", "c:11: [smtpd.hook h] timeout: '601s' is out of bounds; write 100ms to 10m" },
+
 	/* relaying */
 	{ BASE "[smtpd.listener mx]\ntrusted_networks = ::1\n[smtpd.relay]\ncommand = /nowhere\n",
 	    "c:11: [smtpd.relay] command: '/nowhere' cannot be executed: No such file or directory; ..." },
@@ -755,6 +937,19 @@ every_warning(void **state)
 		    "c:11: [smtpd.listener mx] auth: 'optional' without a certificate lets in only users on this machine; ..." },
 		{ BASE "[smtpd.listener mx]\nmode = smtps\nauth = off\n[server.tls]\nself_signed = yes\n",
 		    "c:10: [smtpd.listener mx] auth: 'off': nobody can send here; write required, or set trusted_networks" },
+		{ BASE "[spamcheck]\nmoed = x\n", "c:9: [spamcheck] mode: 'moed' is not read by smtpd; did you mean mode?" },
+		{ BASE CHECKED "tmeout = x\n", "c:10: [spamcheck.checker r] timeout: 'tmeout' is not read by smtpd; did you mean timeout?" },
+		{ BASE "[spamchecks]\n", "c:8: [spamchecks] is not read by smtpd; did you mean [spamcheck]?" },
+		{ BASE "[spamcheck.chekcer rspamd]\nurl = x\n",
+		    "c:8: [spamcheck.chekcer rspamd] is not read by smtpd; did you mean [spamcheck.checker NAME]?" },
+		{ BASE CHECKED "fail_mode = open\n",	/* case 15.6 */
+		    "c:10: [spamcheck.checker r] fail_mode: 'open' with one checker lets everything in while that is down; ..." },
+		{ BASE CHECKED "[spamcheck]\nfail_mode = open\n", "c:11: [spamcheck] fail_mode: 'open' with one checker ..." },
+		{ BASE CHECKED "user = x\n", "c:10: [spamcheck.checker r] user: it is for type = spamassassin only; take it away" },
+		{ BASE "[spamcheck.checker a]\ntype = spamassassin\nurl = localhost:783\npassword = verysecret\n",
+		    "c:11: [spamcheck.checker a] password: it is for type = rspamd only; take it away" },
+		{ BASE "[smtpd.spamtrap]\ncontroller_url = http://127.0.0.1:11334\n",
+		    "c:9: [smtpd.spamtrap] controller_url: 'http://127.0.0.1:11334' will learn nothing, ..." },
 	};
 	char text[256];
 
@@ -784,6 +979,21 @@ nothing_to_say(void **state)
 		BASE ISSUER "jwks_url = http://localhost:8080/a?b=c\n",
 		BASE ISSUER "jwks_url = http://127.0.0.2\n",
 		BASE ISSUER "jwks_url = HTTPS://[2001:db8::1]:443/\nleeway = 10m\njwks_refresh_interval = 24h\n",
+		BASE CHECKED "fail_mode = tempfail\n[spamcheck]\nfail_mode = open\n",
+		BASE CHECKED "fail_mode = open\n[spamcheck.checker s]\nurl = unix:/run/a\n",
+		BASE "[spamcheck]\nfail_mode = open\n",
+		BASE "[spamcheck]\ntempfail_threshold = 5\n",
+		BASE "[spamcheck]\ntempfail_threshold = 14\nreject_threshold = 15\n",
+		BASE "[spamcheck.checker a]\nurl = unix:/" A70 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",	/* 107 octets, as a socket's address has */
+		BASE "[spamcheck.checker a]\nurl = HTTP://rspamd/\nfail_mode =\nmax_size = 0\n",
+		BASE "[spamcheck.checker a]\nurl = [::1]:65535\ntype = spamassassin\n",
+		BASE "[spamcheck.checker a]\nurl = localhost:1\ntype = spamassassin\n[spamcheck.checker b]\nurl = 127.0.0.1:783\ntype = spamassassin\n",
+		BASE "[smtpd]\nrecipient_rejection = data\n[smtpd.spamtrap]\ncontroller_url = unix:/run/a b\n",
+		BASE "[smtpd.milter a]\naddress = inet:localhost:8891\n[smtpd.milter b]\naddress = inet:192.0.2.1:1\n",
+		BASE HOOKED "connect\n[smtpd.hook a]\nevent = connect\ncommand = sh %{client_address}\n",
+		BASE "[smtpd.hook a]\nevent = mail\ncommand = sh %{client_address} %{auth_user} %{sender}\n",
+		BASE "[smtpd.hook a]\nevent = rcpt\ncommand = sh %{client_address} %{auth_user} %{sender} %{recipient} %{user} %{domain}\n",
+		BASE "[smtpd.hook a]\nevent = message\ncommand = sh %{client_address} %{auth_user} %{sender} %{recipients} %{id}\n",
 		BASE "[smtpd.auth.oauth a]\nissuer = http://localhost/a\naudience = x y;z, caf\xc3\xa9\njwks_file = /etc/passwd\n",
 	};
 
@@ -855,7 +1065,7 @@ files_that_are_none(void **state)
 static void
 others_are_left_alone(void **state)
 {
-	struct config *c = load_good(BASE "[imapd]\nno key\n continued\nlog_level = x\n[pop3d]\n[spamcheck.checker rspamd]\nurl = x\n"
+	struct config *c = load_good(BASE "[imapd]\nno key\n continued\nlog_level = x\n[pop3d]\n[spamcheck.rspamd]\nurl = x\n[spamcheck rules]\n[spamcheck]\ngreylist = x\n"
 	    "[redis]\nx = y\n[server.tls]\nticket_file = /x\n[server.ldap]\nx = y\n[server]\nfoo = bar\n[lmtpd.limits]\nmax_errors = 99999999\n");
 
 	(void)state;
@@ -957,6 +1167,21 @@ names_of_sections(void **state)
 		assert_string_equal(c->issuers[0].jwks_url, rows[i].jwks_url);
 		config_free(c);
 	}
+	char *filters[] = { "SMTPD_SPAMCHECK_MODE=all_reject", "SMTPD_SPAMCHECK_CHECKER_RSPAMD_URL=http://r", "SMTPD_MILTER_A_ADDRESS=unix:/a",
+		"SMTPD_SPAMCHECK_CHECKER_RSPAMD_MAX_SIZE=1k", "SMTPD_HOOK_A_EVENT=mail", "SMTPD_HOOK_A_COMMAND=/bin/sh", NULL };
+	const char *more[] = { "spamcheck.add_headers=no", "spamcheck.checker.rspamd.discard=yes", "smtpd.hook.a.timeout=1s" };
+	struct config *f = load_as(file, filters, more, COUNT(more));
+	assert_string_equal(errors, "");
+	assert_non_null(f);
+	assert_int_equal(f->check_mode, CHECK_ALL_REJECT);
+	assert_false(f->check_add_headers);
+	assert_int_equal(f->checkers_n, 1);
+	assert_string_equal(f->checkers[0].name, "rspamd");
+	assert_string_equal(f->checkers[0].url, "http://r");
+	assert_true(f->checkers[0].max_size == 1024 && f->checkers[0].discard);
+	assert_string_equal(f->milters[0].address, "unix:/a");
+	assert_true(f->hooks_n == 1 && f->hooks[0].timeout_ms == 1000);
+	config_free(f);
 	/* A section of the file whose name has a -: the variable is of that one. */
 	write_file(SPAN(BASE "[smtpd.auth.oauth A-b]\naudience = a\n"));
 	char *dash[] = { "SMTPD_AUTH_OAUTH_A_B_ISSUER=https://x", "SMTPD_SERVER_TLS_MIN_VERSION=1.0", NULL };
@@ -989,6 +1214,11 @@ wrong_variables_and_flags(void **state)
 		{ "SMTPD_LISTENER_ADDRESS=:1", NULL, "environment SMTPD_LISTENER_ADDRESS: unknown variable ..." },
 		{ "SMTPD_LISTENER_MX_REQUIRE_TLS=x", NULL, "environment SMTPD_LISTENER_MX_REQUIRE_TLS: [smtpd.listener mx] require_tls: 'x' is ..." },
 		{ "SMTPD_TLS_CERT_FILE=/x", NULL, "environment SMTPD_TLS_CERT_FILE: unknown variable 'SMTPD_TLS_CERT_FILE'; ..." },
+		{ "SMTPD_SPAMCHECK_MOED=x", NULL, "environment SMTPD_SPAMCHECK_MOED: unknown variable 'SMTPD_SPAMCHECK_MOED'; did you mean SMTPD_SPAMCHECK_MODE?" },
+		{ "SMTPD_SPAMCHECK_CHECKER_URL=http://a", NULL, "environment SMTPD_SPAMCHECK_CHECKER_URL: unknown variable ..." },
+		{ "SMTPD_SPAMTRAP_PASSWORD=very\nsecret", NULL, "environment SMTPD_SPAMTRAP_PASSWORD: [smtpd.spamtrap] password: '****' has a ..." },
+		{ NULL, "spamcheck.moed=x", "flag -o spamcheck.moed: [spamcheck] moed: unknown key 'moed'; did you mean mode?" },
+		{ NULL, "spamcheck.other.x=y", "flag -o spamcheck.other.x: unknown section 'spamcheck.other'; ..." },
 		{ NULL, "server.tls.cert_fil=x",
 		    "flag -o server.tls.cert_fil: [server.tls] cert_fil: unknown key 'cert_fil'; did you mean cert_file?" },
 		{ NULL, "server.tsl.cert_file=x", "flag -o server.tsl.cert_file: unknown section 'server.tsl'; did you mean server.tls?" },
@@ -1093,6 +1323,125 @@ deliveries_fit_the_limit_of_processes(void **state)
 	config_free(load_good(BASE "[smtpd.limits]\nmax_deliveries = 37\n[smtpd.auth]\npasswd_file = /dev/null\n"));
 	assert_null(load(SPAN(BASE "[smtpd.limits]\nmax_deliveries = 38\n[smtpd.auth]\npasswd_file = /dev/null\n")));
 	assert_int_equal(setrlimit(RLIMIT_NPROC, &old), 0);
+}
+
+static void
+hooks_fit_the_limit_of_processes(void **state)
+{
+	struct rlimit old, low;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NPROC, &old), 0);
+	low = old;
+	low.rlim_cur = 50 + HOOKS_MAX;
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &low), 0);
+	config_free(load_good(BASE HOOKED "mail\n[smtpd.limits]\nmax_deliveries = 41\n"));
+	assert_null(load(SPAN(BASE HOOKED "mail\n[smtpd.limits]\nmax_deliveries = 42\n")));
+	assert_one_error("c:12: [smtpd.limits] max_deliveries: '42' is too many: ...");
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &old), 0);
+}
+
+/* A secret: printed as such, read from its file, wiped. */
+static void
+secrets(void **state)
+{
+	static const struct {
+		const char	*text, *secret;	/* NULL: refused, with this error */
+		const char	*error;
+	} rows[] = {
+		{ "verysecret", "verysecret", NULL },
+		{ "verysecret\n", "verysecret", NULL },
+		{ "verysecret\r\n", "verysecret", NULL },
+		{ " very ;secret \nuser: x\n", " very ;secret ", NULL },
+		{ "caf\xc3\xa9\n", "caf\xc3\xa9", NULL },
+		{ "", NULL, "has nothing in its first line" },
+		{ "\nverysecret\n", NULL, "has nothing in its first line" },
+		{ "\r\n", NULL, "has nothing in its first line" },
+		{ "very\tsecret\n", NULL, "control character" },
+		{ "very\rsecret\n", NULL, "control character" },
+		{ "caf\xe9\n", NULL, "not UTF-8" },
+	};
+	static char out[OUT_MAX];
+	char text[512], name[80], *env[] = { "SMTPD_SPAMTRAP_PASSWORD=verysecret", NULL };
+	char big[SECRET_MAX + 2];
+	const char *flag = "spamcheck.checker.r.password=verysecret";
+	struct config *c;
+
+	(void)state;
+	write_file(SPAN(BASE CHECKED));
+	c = load_as(file, env, &flag, 1);
+	assert_string_equal(errors, "");
+	assert_non_null(c);
+	assert_string_equal(c->checkers[0].password, "verysecret");
+	assert_string_equal(c->trap_password, "verysecret");
+	print_to(c, out);
+	assert_null(strstr(out, "verysecret"));
+	assert_non_null(strstr(out, "\npassword              = ****                           ; environment SMTPD_SPAMTRAP_PASSWORD\n"));
+	assert_non_null(strstr(out, "\npassword              = ****                           ; flag\n"));
+	config_forget_secrets(c);
+	assert_string_equal(c->checkers[0].password, "");
+	assert_string_equal(c->trap_password, "");
+	config_free(c);
+
+	snprintf(name, sizeof(name), "%s/secret", path);
+	snprintf(text, sizeof(text), "%spassword_file = %s\n", BASE CHECKED, name);
+	memset(big, 'x', sizeof(big));
+	for (size_t i = 0; i < COUNT(rows) + 2; i++) {	/* the last two are at the bound, and one past it */
+		size_t len = i < COUNT(rows) ? strlen(rows[i].text) : (size_t)SECRET_MAX + (i - COUNT(rows));
+		const char *what = i < COUNT(rows) ? rows[i].text : big;
+		FILE *f = fopen(name, "wb");
+
+		print_message("%s\n", i < COUNT(rows) ? what : "long");
+		assert_non_null(f);
+		assert_int_equal(fwrite(what, 1, len, f), len);
+		assert_int_equal(fclose(f), 0);
+		assert_int_equal(chmod(name, 0600), 0);
+		c = load(text_span(text));
+		assert_null(strstr(errors, "verysecret"));
+		if (i == COUNT(rows) + 1 || (i < COUNT(rows) && rows[i].secret == NULL)) {
+			assert_null(c);
+			assert_one_error("c:10: [spamcheck.checker r] password_file: 'secret'...");
+			assert_non_null(strstr(errors, i < COUNT(rows) ? rows[i].error : "more than 1024 octets"));
+			continue;
+		}
+		assert_string_equal(errors, "");
+		assert_non_null(c);
+		assert_int_equal(strlen(c->checkers[0].password), i < COUNT(rows) ? strlen(rows[i].secret) : SECRET_MAX);
+		assert_memory_equal(c->checkers[0].password, i < COUNT(rows) ? rows[i].secret : big, strlen(c->checkers[0].password));
+		print_to(c, out);
+		assert_null(strstr(out, "****"));	/* it would be read again, beside its file */
+		config_free(c);
+		config_free(load_good(out));
+	}
+	write_file(SPAN("verysecret\n"));	/* everybody may read this one */
+	assert_int_equal(chmod(file, 0644), 0);
+	assert_int_equal(rename(file, name), 0);
+	config_free(load(text_span(text)));
+	assert_one_error("warning: c:10: [spamcheck.checker r] password_file: 'secret' can be read by everybody; take that away (chmod o-r)");
+	assert_int_equal(unlink(name), 0);
+}
+
+/* Behind each secret is the key of its file. */
+static void
+secrets_have_twins(void **state)
+{
+	size_t n = 0;
+
+	(void)state;
+	for (const struct key *k = config_keys; k < config_keys + config_keys_n; k++) {
+		char name[64];
+
+		if (k->type != &type_secret)
+			continue;
+		print_message("[%s] %s\n", k->section, k->name);
+		snprintf(name, sizeof(name), "%s_file", k->name);
+		assert_true(k + 1 < config_keys + config_keys_n);
+		assert_string_equal(k[1].section, k->section);
+		assert_string_equal(k[1].name, name);
+		assert_ptr_equal(k[1].type, &type_path);
+		n++;
+	}
+	assert_int_equal(n, 2);
 }
 
 static void
@@ -1302,6 +1651,9 @@ main(void)
 		cmocka_unit_test(no_file),
 		cmocka_unit_test(odd_words_print_the_same),
 		cmocka_unit_test(deliveries_fit_the_limit_of_processes),
+		cmocka_unit_test(hooks_fit_the_limit_of_processes),
+		cmocka_unit_test(secrets),
+		cmocka_unit_test(secrets_have_twins),
 		cmocka_unit_test(root_needs_users),
 		cmocka_unit_test(too_many_listeners),
 		cmocka_unit_test(too_many_issuers),
