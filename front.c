@@ -879,6 +879,7 @@ agent_lost(struct front *f)
 
 		c->known = c->sent = false;
 		c->owes &= (uint8_t)~OWES_RESET;
+		secret_drop(c);		/* its AUTH gets a 454 */
 		if (c->stream.fd == -1 || c->lingering)
 			continue;
 		out_load(c);

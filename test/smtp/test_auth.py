@@ -275,6 +275,23 @@ def test_a_login_outlives_the_agent(server, alice):
 	server.ready()
 
 
+def test_what_a_lost_agent_was_not_told_is_forgotten(start, ca):
+	server = start(ca.sections("mx"), prepare=sections)
+	server.ready()
+	agent = server.agent()
+	clients = [server.connect("sub", hello=b"EHLO t.test\r\n") for _ in range(250)]
+	os.kill(agent, signal.SIGSTOP)
+	for client in clients:		# more than the agent's socket takes
+		client.send(b"AUTH PLAIN %s\r\n" % base64.b64encode(b"\0alice@local.test\0" + b"x" * 9100))
+	for client in clients:
+		harness.until(lambda: client.unread() == 0)
+	os.kill(agent, signal.SIGKILL)
+	for client in clients:
+		assert client.reply().pair == (454, "4.7.0")
+	for client in clients:
+		assert client.auth(b"PLAIN", GOOD) == (235, "2.7.0")
+
+
 # ---- who sends as whom ----
 
 @pytest.mark.parametrize("sender,want", [(b"alice@local.test", 250), (b"ALICE@LOCAL.TEST", 250), (b"bob@local.test", 550),
