@@ -309,6 +309,29 @@ leave_master(int keep_control, int keep_listen)
 		fatal("signals", "%s", strerror(errno));
 }
 
+/*
+ * In a child: end what is not its own of all generations. An agent needs no key; a front has no business with those that an older
+ * generation still uses, nor with the sessions of other listeners.
+ */
+static void
+leave_secrets(const struct process *p)
+{
+	for (size_t n = 0; n < GENERATIONS_MAX; n++) {
+		struct generation *g = &master.generations[n];
+		bool mine = !p->is_agent && g == p->generation;
+
+		for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+			if (!mine || i != p->listener)
+				tls_cache_free(g->caches[i]);
+		if (!mine)
+			tls_certs_free(g->certs);
+	}
+	if (p->is_agent)
+		return;
+	limits_auth_drop(master.limits);
+	explicit_bzero(&master.key, sizeof(master.key));
+}
+
 static int
 child_main(const struct process *p, int control_fd)
 {
@@ -322,7 +345,7 @@ child_main(const struct process *p, int control_fd)
 
 		log_init(c->log_level, c->log_format, "agent");
 		leave_master(control_fd, -1);
-		tls_certs_free(g->certs);	/* keys that it does not need */
+		leave_secrets(p);
 		return agent_run(&args);
 	}
 	log_init(c->log_level, c->log_format, "front");
@@ -330,8 +353,7 @@ child_main(const struct process *p, int control_fd)
 		if (master.listens[i].address != NULL && strcmp(master.listens[i].address, c->listeners[p->listener].address) == 0)
 			listen_fd = master.listens[i].fd;
 	leave_master(control_fd, listen_fd);
-	limits_auth_drop(master.limits);
-	explicit_bzero(&master.key, sizeof(master.key));
+	leave_secrets(p);
 	return front_run(&(struct front_args){ .config = c, .listener = &c->listeners[p->listener], .limits = master.limits,
 	    .certs = g->certs, .cache = g->caches[p->listener], .mechanisms = mechanisms, .row = p->row,
 	    .number = master.serial, .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
