@@ -825,6 +825,7 @@ front_ready(void *arg, short revents)
 	for (;;) {
 		struct request q;
 		struct login login;
+		bool good;
 		int fd;
 		long n = ipc_recv(f->fd, datagram, sizeof(datagram), &fd);
 
@@ -835,7 +836,10 @@ front_ready(void *arg, short revents)
 			n = -1;
 			errno = EBADMSG;
 		}
-		if (n <= 0 || ipc_unpack_request(&q, &login, datagram, (size_t)n) == -1 || take_request(f, &q) == -1 || f->queue.failed) {
+		good = n > 0 && ipc_unpack_request(&q, &login, datagram, (size_t)n) == 0 && take_request(f, &q) == 0 && !f->queue.failed;
+		if (n > 0 && datagram[0] == REQ_AUTH)	/* what is forked later has this memory too */
+			explicit_bzero(datagram, (size_t)n);
+		if (!good) {
 			if (n != 0)
 				log_error(0, "front_request", LF_STR("listener", f->listener->name), LF_ERRNO(n == -1 ? errno : EBADMSG));
 			front_gone(f);

@@ -199,9 +199,11 @@ agent_send(struct conn *c, struct request *q)
 
 	q->slot = c->number;
 	n = ipc_pack_request(q, datagram);
-	if (n == -1)
-		return -1;
-	return ipc_send(c->front->agent_fd, datagram, (size_t)n, -1);
+	if (n != -1)
+		n = ipc_send(c->front->agent_fd, datagram, (size_t)n, -1);
+	if (q->kind == REQ_AUTH)
+		explicit_bzero(datagram, sizeof(datagram));	/* keeps errno */
+	return n;
 }
 
 /* An agent that has not seen this session's CONNECT must hear of it first. */
@@ -338,8 +340,10 @@ file_close(struct conn *c)
 static void
 in_drop(struct conn *c)
 {
-	if (c->in != NULL)
+	if (c->in != NULL) {
+		explicit_bzero(c->in, c->in_len);	/* it may have been a password, as in front->in */
 		pool_give(&c->front->in_pool, c->in);
+	}
 	c->in = NULL;
 	c->in_len = 0;
 }
@@ -514,9 +518,13 @@ conn_feed(struct conn *c, size_t n)
 	} else {
 		if (c->in == NULL)
 			c->in = pool_take(&f->in_pool);
+		else
+			explicit_bzero(c->in, c->in_len);
 		memcpy(c->in, f->in + taken, n);
 		c->in_len = (uint32_t)n;
 	}
+	if (f->args.mechanisms != 0)
+		explicit_bzero(f->in, taken + n);
 	/* the deadline of a line is for the whole of it, however it trickles in (case 13.1) */
 	if (c->session.commands != commands || (c->in_len == 0 && c->session.skipped == 0))
 		c->line_at = 0;
@@ -971,6 +979,7 @@ agent_lost(struct front *f)
 		c->known = c->sent = false;
 		c->asked_us = 0;
 		c->owes &= (uint8_t)~OWES_RESET;
+		secret_drop(c);		/* its AUTH gets a 454 */
 		if (c->stream.fd == -1 || c->lingering)
 			continue;
 		out_load(c);

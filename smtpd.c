@@ -337,6 +337,30 @@ leave_master(int keep_control, int keep_listen)
 		fatal("signals", "%s", strerror(errno));
 }
 
+/*
+ * In a child: end what is not its own of all generations. An agent needs no key; a front has no business with those that an older
+ * generation still uses, nor with the sessions of other listeners.
+ */
+static void
+leave_secrets(const struct process *p)
+{
+	for (size_t n = 0; n < GENERATIONS_MAX; n++) {
+		struct generation *g = &master.generations[n];
+		bool mine = p->kind == MP_FRONT && g == p->generation;
+
+		for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
+			if (!mine || i != p->listener)
+				tls_cache_free(g->caches[i]);
+		if (!mine)
+			tls_certs_free(g->certs);
+	}
+	if (p->kind == MP_AGENT)
+		return;
+	config_forget_secrets(p->generation->config);
+	limits_auth_drop(master.limits);
+	explicit_bzero(&master.key, sizeof(master.key));
+}
+
 static int
 child_main(const struct process *p, int control_fd)
 {
@@ -349,20 +373,12 @@ child_main(const struct process *p, int control_fd)
 	log_init(c->log_level, c->log_format, metrics_value(ML_PROCESS, p->kind));
 	leave_master(control_fd, listen_fd);
 	metrics_lock(master.metrics, false);
-	if (p->kind != MP_FRONT)
-		tls_certs_free(g->certs);	/* keys that it does not need */
-	if (p->kind != MP_AGENT) {
-		explicit_bzero(&master.key, sizeof(master.key));
-		config_forget_secrets(g->config);
-		limits_auth_drop(master.limits);
-	}
+	leave_secrets(p);
 	switch (p->kind) {
 	case MP_AGENT:
 		return agent_run(&(struct agent_args){ .config = c, .limits = master.limits, .metrics = master.metrics, .key = &master.key,
 		    .control_fd = control_fd });
 	case MP_EXPORTER:
-		for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
-			tls_cache_free(g->caches[i]);
 		return exporter_run(&(struct exporter_args){ .config = c, .limits = master.limits, .metrics = master.metrics,
 		    .listen_fd = listen_fd, .control_fd = control_fd, .sandbox = true });
 	case MP_FRONT:

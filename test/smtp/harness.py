@@ -97,6 +97,22 @@ def cpu_ticks(pid):
 	return int(fields[11]) + int(fields[12])
 
 
+def holds(pid, octets):
+	"""Whether they are anywhere in the memory of a process. Needs root."""
+	with open("/proc/%d/maps" % pid) as maps, open("/proc/%d/mem" % pid, "rb", 0) as memory:
+		for line in maps:
+			if line.split()[1][0] != "r" or line.endswith("]\n") and "[v" in line:
+				continue
+			start, end = (int(n, 16) for n in line.split()[0].split("-"))
+			memory.seek(start)
+			try:
+				if octets in memory.read(end - start):
+					return True
+			except OSError:		# reserved, or past the end of a file
+				pass
+	return False
+
+
 class Census:
 	"""Whoever loses its parent becomes our child, so that a process left behind is seen (I10)."""
 

@@ -40,6 +40,11 @@ class Authority:
 			os.chmod(path, 0o644)
 		return cert, key
 
+	def scalar(self, name):
+		"""The 32 octets of a P-256 key that are the secret."""
+		der = subprocess.run(["openssl", "ec", "-in", self.path(name + ".key"), "-outform", "DER"], check=True, capture_output=True).stdout
+		return der[7:39]	# RFC 5915 3: SEQUENCE, version, OCTET STRING
+
 	def sections(self, *names):
 		return {"server.tls": {"cert_file": ", ".join(self.path(n + ".pem") for n in names),
 			"key_file": ", ".join(self.path(n + ".key") for n in names)}}

@@ -268,11 +268,48 @@ def test_no_secret_is_in_a_log(start, ca, issuer):		# case 7.12
 	assert "AUTH PLAIN ***" in text
 
 
+@pytest.mark.root
+def test_no_secret_stays_in_memory(start, ca):		# case 6.17
+	server = start(ca.sections("mx"), prepare=sections)
+	server.ready()
+	response = b"\0alice@local.test\0Hunter2Sesame"
+	line = base64.b64encode(response)
+	for steps in ((b"AUTH PLAIN %s\r\n" % line,), (b"AUTH PLAIN\r\n", line + b"\r\n"), (b"AUTH PLAIN %s!\r\n" % line,),
+			(b"NOOP\r\nAUTH PLAIN " + line[:-4], line[-4:] + b"\r\n")):
+		client = server.connect("sub", hello=b"EHLO t.test\r\n")
+		client.starttls(ca.context())
+		assert client.cmd(b"EHLO t.test\r\n")[0] == 250
+		for step in steps:
+			client.send(step)
+			client.reply()
+	assert len(server.log("auth")) == 3
+	for pid in [server.agent()] + server.fronts():
+		assert not harness.holds(pid, b"Hunter2Sesame"), server.role(pid)
+		assert not harness.holds(pid, line[20:-4]), server.role(pid)
+
+
 def test_a_login_outlives_the_agent(server, alice):
 	kill_agent(server)
 	assert alice.message(CONTENT, b"alice@local.test")[0] == 250
 	server.disconnect_all()
 	server.ready()
+
+
+def test_what_a_lost_agent_was_not_told_is_forgotten(start, ca):
+	server = start(ca.sections("mx"), prepare=sections)
+	server.ready()
+	agent = server.agent()
+	clients = [server.connect("sub", hello=b"EHLO t.test\r\n") for _ in range(250)]
+	os.kill(agent, signal.SIGSTOP)
+	for client in clients:		# more than the agent's socket takes
+		client.send(b"AUTH PLAIN %s\r\n" % base64.b64encode(b"\0alice@local.test\0" + b"x" * 9100))
+	for client in clients:
+		harness.until(lambda: client.unread() == 0)
+	os.kill(agent, signal.SIGKILL)
+	for client in clients:
+		assert client.reply().pair == (454, "4.7.0")
+	for client in clients:
+		assert client.auth(b"PLAIN", GOOD) == (235, "2.7.0")
 
 
 # ---- who sends as whom ----

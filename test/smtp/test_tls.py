@@ -461,6 +461,25 @@ def bad_files(ca, place):
 		(ca.path("mx.pem"), ca.path("rsa.key")), (ca.path("mx.pem"), ca.path("mx.pem")), (both, ca.path("mx.key")), small]
 
 
+@pytest.mark.root
+def test_keys_are_with_the_fronts_alone(start, place, ca):		# case 6.17
+	ca.issue("old", ["mx.local.test"])
+	ca.issue("new", ["mx.local.test"])
+	keys = [ca.scalar(name) for name in ("old", "new")]
+	server = start(ca.sections("old"))
+	server.ready()
+	assert [harness.holds(server.agent(), key) for key in keys] == [False, False]
+	assert [harness.holds(pid, keys[0]) for pid in server.fronts()] == [True]
+	stays, old = server.connect(hello=b"EHLO t.test\r\n"), set(server.fronts())
+	server.reload(ca.sections("new"))
+	server.wait_log("reload", result="success")
+	server.connect(hello=b"EHLO t.test\r\n")
+	assert [harness.holds(server.agent(), key) for key in keys] == [False, False]
+	(front,) = set(server.fronts()) - old
+	assert [harness.holds(front, key) for key in keys] == [False, True]
+	assert stays.cmd(b"NOOP\r\n") == (250, "2.0.0")
+
+
 def test_bad_files_are_named(place, ca):
 	import subprocess
 	for cert, key in bad_files(ca, place):
