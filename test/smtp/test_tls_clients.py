@@ -302,9 +302,11 @@ def test_postfix_relays(server, ca, relay, mode):
 	assert "Verified TLS connection established to localhost" in postfix.text(), postfix.text()
 
 
-def test_dovecot_relays(server, ca, relay):
-	job = Job(server, "sub", ca)
-	dovecot = relay(peers.Dovecot, job.folder + "/dovecot", job.port, job.ca, USER, PASSWORD)
+@pytest.mark.parametrize("mode", MODES)
+def test_dovecot_relays(server, ca, relay, mode):
+	"""It says in MAIL whose mail this is: AUTH=bob@local.test (RFC 4954 5)."""
+	job = Job(server, mode, ca)
+	dovecot = relay(peers.Dovecot, job.folder + "/dovecot", job.port, "smtps" if job.implicit else "starttls", job.ca, USER, PASSWORD)
 	with smtplib.SMTP("127.0.0.1", dovecot.port, "t.test", timeout=20) as s:
 		s.login("bob@local.test", "his own")
 		assert s.sendmail(USER, ["bob@local.test"], MESSAGE) == {}, dovecot.text()
