@@ -6,6 +6,7 @@ import re
 import smtplib
 import ssl
 import subprocess
+from xml.etree import ElementTree
 
 import pytest
 
@@ -28,6 +29,7 @@ MODES = ["sub", "tls"]		# STARTTLS, and TLS from the first octet
 def ca(place):
 	authority = pki.make(place)
 	authority.issue("localhost", ["localhost"])
+	authority.issue("rsa", ["localhost"], "rsa")
 	return authority
 
 
@@ -43,7 +45,7 @@ def issuer(place):
 
 
 def sections(ca):
-	return dict(ca.sections("localhost"), **{
+	return dict(ca.sections("localhost", "rsa"), **{
 		"smtpd.listener mx": None,
 		"smtpd.listener sub": {"address": "127.0.0.1:0", "mode": "submission"},
 		"smtpd.listener tls": {"address": "0.0.0.0:0", "mode": "smtps"},
@@ -264,6 +266,31 @@ def test_curl_names_the_refusal(server, ca, issuer):
 	run(["curl", "-sS", "-m", "20", "--ssl-reqd", "--cacert", job.ca, "--oauth2-bearer", issuer.token(exp=1), "--user", USER,
 		f"smtp://localhost:{job.port}/t.test", "--mail-from", USER, "--mail-rcpt", "bob@local.test", "--upload-file", "-"], MESSAGE,
 		expect=67)	# CURLE_LOGIN_DENIED
+
+
+def seen_by_sslscan(server, mode):
+	"""Versions, and suites of all of them. Its search for groups waits for a record for each handshake message, which nobody has to send."""
+	how = ["--no-groups"] if mode == "tls" else ["--no-groups", "--starttls-smtp"]
+	out = ElementTree.fromstring(run(["sslscan", "--xml=-", *how, f"localhost:{server.addresses[mode][1]}"]))
+	assert not [h for h in out.iter("heartbleed") if h.get("vulnerable") != "0"]
+	return ({p.get("type") + p.get("version") for p in out.iter("protocol") if p.get("enabled") == "1"},
+		{c.get("cipher") for c in out.iter("cipher")})
+
+
+AEAD = {f"ECDHE-{key}-{suite}" for key in ("ECDSA", "RSA") for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")}
+CBC = {f"ECDHE-{key}-{suite}" for key in ("ECDSA", "RSA") for suite in ("AES128-SHA", "AES256-SHA")}
+
+
+@needs("sslscan")
+@pytest.mark.parametrize("mode", MODES)
+def test_sslscan_sees_nothing_old(server, mode):
+	assert seen_by_sslscan(server, mode) == ({"tls1.2"}, AEAD)
+
+
+@needs("sslscan")
+def test_sslscan_sees_the_old_where_it_is_configured(start, ca):
+	server = start(sections(ca), prepare=lambda s: {"server.tls": {"min_version": "1.0"}, "smtpd.auth": {"passwd_file": passwd(s.folder)}})
+	assert seen_by_sslscan(server, "sub") == ({"tls1.0", "tls1.1", "tls1.2"}, AEAD | CBC)
 
 
 # ---- servers that send ----
