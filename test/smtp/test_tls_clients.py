@@ -261,6 +261,24 @@ def test_a_certificate_of_nobody_is_refused_by_the_client(server, stranger, clie
 	assert server.take() == [] and len(server.log("auth")) == count
 
 
+@pytest.fixture(scope="module")
+def misnamed(place, ca):
+	"""A server whose certificate is the authority's, and another's."""
+	ca.issue("other", ["other.test"])
+	server = harness.Server(place, sections(ca))
+	server.configure(ca.sections("other"))
+	server.configure({"smtpd.auth": {"passwd_file": passwd(server.folder)}})
+	server.start()
+	yield server
+	server.stop()
+
+
+@pytest.mark.parametrize("client", [p for p in PROGRAMS if p.values[0] != swaks])	# it looks at no name
+def test_a_certificate_of_another_name_is_refused_by_the_client(misnamed, ca, client):
+	assert not client(Job(misnamed, "sub", ca)) and not client(Job(misnamed, "tls", ca))
+	assert misnamed.take() == [] and not misnamed.log("auth")
+
+
 def test_curl_names_the_refusal(server, ca, issuer):
 	job = Job(server, "sub", ca)
 	run(["curl", "-sS", "-m", "20", "--ssl-reqd", "--cacert", job.ca, "--oauth2-bearer", issuer.token(exp=1), "--user", USER,
