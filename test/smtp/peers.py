@@ -155,7 +155,7 @@ class Dovecot:
 	def __init__(self, path, relay_port, tls, ca, user, password):
 		if not harness.ROOT:
 			pytest.skip("a private Dovecot needs root")
-		if not os.path.exists("/usr/lib/dovecot/submission"):
+		if shutil.which("dovecot") is None or not os.path.exists("/usr/lib/dovecot/submission"):
 			pytest.skip("dovecot-submissiond is not installed")
 		self.path, self.port = path, free_port()
 		for name in ("", "/run", "/state", "/home"):

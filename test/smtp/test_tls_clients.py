@@ -279,6 +279,7 @@ def test_a_certificate_of_another_name_is_refused_by_the_client(misnamed, ca, cl
 	assert misnamed.take() == [] and not misnamed.log("auth")
 
 
+@needs("curl")
 def test_curl_names_the_refusal(server, ca, issuer):
 	job = Job(server, "sub", ca)
 	run(["curl", "-sS", "-m", "20", "--ssl-reqd", "--cacert", job.ca, "--oauth2-bearer", issuer.token(exp=1), "--user", USER,
