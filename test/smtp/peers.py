@@ -152,10 +152,10 @@ class Postfix:
 class Dovecot:
 	"""Dovecot's submission proxy: bob logs in to it with a password that only it knows, and it sends as the relay's user."""
 
-	def __init__(self, path, relay_port, ca, user, password):
+	def __init__(self, path, relay_port, tls, ca, user, password):
 		if not harness.ROOT:
 			pytest.skip("a private Dovecot needs root")
-		if not os.path.exists("/usr/lib/dovecot/submission"):
+		if shutil.which("dovecot") is None or not os.path.exists("/usr/lib/dovecot/submission"):
 			pytest.skip("dovecot-submissiond is not installed")
 		self.path, self.port = path, free_port()
 		for name in ("", "/run", "/state", "/home"):
@@ -182,7 +182,7 @@ disable_plaintext_auth = no
 hostname = dovecot.x.test
 submission_relay_host = localhost
 submission_relay_port = {relay_port}
-submission_relay_ssl = starttls
+submission_relay_ssl = {tls}
 submission_relay_ssl_verify = yes
 submission_relay_user = {user}
 submission_relay_password = {password}

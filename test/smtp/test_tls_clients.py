@@ -6,6 +6,7 @@ import re
 import smtplib
 import ssl
 import subprocess
+from xml.etree import ElementTree
 
 import pytest
 
@@ -28,6 +29,7 @@ MODES = ["sub", "tls"]		# STARTTLS, and TLS from the first octet
 def ca(place):
 	authority = pki.make(place)
 	authority.issue("localhost", ["localhost"])
+	authority.issue("rsa", ["localhost"], "rsa")
 	return authority
 
 
@@ -43,7 +45,7 @@ def issuer(place):
 
 
 def sections(ca):
-	return dict(ca.sections("localhost"), **{
+	return dict(ca.sections("localhost", "rsa"), **{
 		"smtpd.listener mx": None,
 		"smtpd.listener sub": {"address": "127.0.0.1:0", "mode": "submission"},
 		"smtpd.listener tls": {"address": "0.0.0.0:0", "mode": "smtps"},
@@ -259,11 +261,55 @@ def test_a_certificate_of_nobody_is_refused_by_the_client(server, stranger, clie
 	assert server.take() == [] and len(server.log("auth")) == count
 
 
+@pytest.fixture(scope="module")
+def misnamed(place, ca):
+	"""A server whose certificate is the authority's, and another's."""
+	ca.issue("other", ["other.test"])
+	server = harness.Server(place, sections(ca))
+	server.configure(ca.sections("other"))
+	server.configure({"smtpd.auth": {"passwd_file": passwd(server.folder)}})
+	server.start()
+	yield server
+	server.stop()
+
+
+@pytest.mark.parametrize("client", [p for p in PROGRAMS if p.values[0] != swaks])	# it looks at no name
+def test_a_certificate_of_another_name_is_refused_by_the_client(misnamed, ca, client):
+	assert not client(Job(misnamed, "sub", ca)) and not client(Job(misnamed, "tls", ca))
+	assert misnamed.take() == [] and not misnamed.log("auth")
+
+
+@needs("curl")
 def test_curl_names_the_refusal(server, ca, issuer):
 	job = Job(server, "sub", ca)
 	run(["curl", "-sS", "-m", "20", "--ssl-reqd", "--cacert", job.ca, "--oauth2-bearer", issuer.token(exp=1), "--user", USER,
 		f"smtp://localhost:{job.port}/t.test", "--mail-from", USER, "--mail-rcpt", "bob@local.test", "--upload-file", "-"], MESSAGE,
 		expect=67)	# CURLE_LOGIN_DENIED
+
+
+def seen_by_sslscan(server, mode):
+	"""Versions, and suites of all of them. Its search for groups waits for a record for each handshake message, which nobody has to send."""
+	how = ["--no-groups"] if mode == "tls" else ["--no-groups", "--starttls-smtp"]
+	out = ElementTree.fromstring(run(["sslscan", "--xml=-", *how, f"localhost:{server.addresses[mode][1]}"]))
+	assert not [h for h in out.iter("heartbleed") if h.get("vulnerable") != "0"]
+	return ({p.get("type") + p.get("version") for p in out.iter("protocol") if p.get("enabled") == "1"},
+		{c.get("cipher") for c in out.iter("cipher")})
+
+
+AEAD = {f"ECDHE-{key}-{suite}" for key in ("ECDSA", "RSA") for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")}
+CBC = {f"ECDHE-{key}-{suite}" for key in ("ECDSA", "RSA") for suite in ("AES128-SHA", "AES256-SHA")}
+
+
+@needs("sslscan")
+@pytest.mark.parametrize("mode", MODES)
+def test_sslscan_sees_nothing_old(server, mode):
+	assert seen_by_sslscan(server, mode) == ({"tls1.2"}, AEAD)
+
+
+@needs("sslscan")
+def test_sslscan_sees_the_old_where_it_is_configured(start, ca):
+	server = start(sections(ca), prepare=lambda s: {"server.tls": {"min_version": "1.0"}, "smtpd.auth": {"passwd_file": passwd(s.folder)}})
+	assert seen_by_sslscan(server, "sub") == ({"tls1.0", "tls1.1", "tls1.2"}, AEAD | CBC)
 
 
 # ---- servers that send ----
@@ -302,9 +348,11 @@ def test_postfix_relays(server, ca, relay, mode):
 	assert "Verified TLS connection established to localhost" in postfix.text(), postfix.text()
 
 
-def test_dovecot_relays(server, ca, relay):
-	job = Job(server, "sub", ca)
-	dovecot = relay(peers.Dovecot, job.folder + "/dovecot", job.port, job.ca, USER, PASSWORD)
+@pytest.mark.parametrize("mode", MODES)
+def test_dovecot_relays(server, ca, relay, mode):
+	"""It says in MAIL whose mail this is: AUTH=bob@local.test (RFC 4954 5)."""
+	job = Job(server, mode, ca)
+	dovecot = relay(peers.Dovecot, job.folder + "/dovecot", job.port, "smtps" if job.implicit else "starttls", job.ca, USER, PASSWORD)
 	with smtplib.SMTP("127.0.0.1", dovecot.port, "t.test", timeout=20) as s:
 		s.login("bob@local.test", "his own")
 		assert s.sendmail(USER, ["bob@local.test"], MESSAGE) == {}, dovecot.text()
