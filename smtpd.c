@@ -353,10 +353,11 @@ leave_secrets(const struct process *p)
 				tls_cache_free(g->caches[i]);
 		if (!mine)
 			tls_certs_free(g->certs);
+		if (p->kind != MP_AGENT && g->config != NULL)
+			config_forget_secrets(g->config);
 	}
 	if (p->kind == MP_AGENT)
 		return;
-	config_forget_secrets(p->generation->config);
 	limits_auth_drop(master.limits);
 	explicit_bzero(&master.key, sizeof(master.key));
 }
