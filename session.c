@@ -758,7 +758,7 @@ cmd_auth(struct session *s, struct span arg)
 		if (initial.len == 0)
 			reply(s, 334, NULL, "%s", "");
 		else
-			auth_response(s, text_is(initial, "=") ? (struct span){ 0 } : initial);
+			auth_response(s, text_is(initial, "=") ? text_sub(initial, 0, 0) : initial);
 	}
 }
 
