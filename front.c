@@ -670,11 +670,11 @@ tls_done(struct conn *c)
 	session_tls(&c->session);
 }
 
-/* The stream is no more; in a handshake that is worth a line. */
+/* The stream is no more. tls: by a fault of TLS, or before its handshake was done, which is worth a line. */
 static void
-conn_broken(struct conn *c, bool shaking, const char *why)
+conn_broken(struct conn *c, bool tls, const char *why)
 {
-	if (shaking) {
+	if (tls) {
 		log_info(c->session.id, "tls_failed", LF_STR("client", c->session.address), LF_STR("reason", why));
 		metrics_add(c->front->args.metrics, M_TLS_FAILURES, c->front->listener_slot, 0, 0, 1);
 	}
@@ -694,7 +694,11 @@ conn_read(struct conn *c)
 		memcpy(f->in, c->in, had);
 	n = stream_recv(&f->streams, &c->stream, f->in + had, sizeof(f->in) - had);
 	if (n == -1 && errno != EAGAIN) {
-		conn_broken(c, shaking, errno == EPROTO ? tls_error(c->stream.tls) : strerror(errno));
+		conn_broken(c, shaking || errno == EPROTO, errno == EPROTO ? tls_error(c->stream.tls) : strerror(errno));
+		return false;
+	}
+	if (n == 0 && shaking && tls_version(c->stream.tls) == 0) {
+		conn_broken(c, true, "close_notify");
 		return false;
 	}
 	if (shaking && !stream_in_handshake(&c->stream))
@@ -797,7 +801,7 @@ conn_ready(void *arg, short revents)
 	else if (c->lingering)
 		conn_drain(c);
 	else if ((revents & POLLOUT) != 0 && stream_flush(&c->stream) == -1 && errno != EAGAIN)
-		conn_close(c);
+		conn_broken(c, c->handshake_at != 0, strerror(errno));
 	else if ((revents & POLLOUT) != 0 && c->handshake_at == 0)
 		conn_work(c);
 	else if ((revents & (POLLIN | POLLOUT)) != 0)

@@ -723,7 +723,7 @@ auth_failed(struct session *s)
 		return;
 	}
 	auth_end(s, R_AUTH_FAILED);
-	s->penalty_ms = PENALTY_MS << doublings;
+	s->penalty_ms = (unsigned)PENALTY_MS << doublings;
 }
 
 /* A response, in base64 as it came on the line ("=" for an empty initial one is the caller's matter). */

@@ -101,9 +101,9 @@ def holds(pid, octets):
 	"""Whether they are anywhere in the memory of a process. Needs root."""
 	with open("/proc/%d/maps" % pid) as maps, open("/proc/%d/mem" % pid, "rb", 0) as memory:
 		for line in maps:
-			if line.split()[1][0] != "r" or line.endswith("]\n") and "[v" in line:
-				continue
 			start, end = (int(n, 16) for n in line.split()[0].split("-"))
+			if line.split()[1][0] != "r" or "[v" in line or end - start > 1 << 26:	# a sanitizer's own
+				continue
 			memory.seek(start)
 			try:
 				if octets in memory.read(end - start):

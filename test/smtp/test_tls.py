@@ -499,6 +499,23 @@ def test_1_3_is_not_there_yet(place, ca):
 	assert run.returncode == 1 and b"min_version" in run.stderr and b"1.2" in run.stderr
 
 
+def test_close_notify_is_no_handshake(server):
+	count = len(server.log("tls"))
+	client = server.connect("tls", greet=False)
+	client.send(b"\x15\x03\x01\0\2\1\0")
+	server.wait_log("tls_failed", reason="close_notify")
+	assert len(server.log("tls")) == count
+	client.reset()
+
+
+def test_a_forged_record_is_logged(server, ca):
+	client = server.connect("tls", tls=ca.context())
+	client.sock = socket.socket(fileno=client.sock.detach())
+	client.send(b"\x17\x03\x03\0\x30" + bytes(48))
+	server.wait_log("tls_failed", reason="bad record MAC")
+	client.reset()
+
+
 def test_a_reset_during_the_handshake(server):
 	for _ in range(20):
 		client = server.connect("tls", greet=False)
