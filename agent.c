@@ -15,18 +15,23 @@
 #include <unistd.h>
 
 #include "deliver.h"
+#include "filters.h"
+#include "hook.h"
 #include "ipc.h"
 #include "loop.h"
 #include "oauth.h"
 #include "policy.h"
 #include "pool.h"
+#include "rspamd.h"
 #include "sandbox.h"
 #include "tls.h"
 
 #define FRONTS_MAX (CONFIG_LISTENERS_MAX * CONFIG_WORKERS_MAX)
 #define LOOP_OTHERS 256		/* loop slots that are neither fronts nor children: Maildir writers, HTTP calls, timers */
 #define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
-#define FETCHES_MAX 16		/* HTTP calls at once */
+#define FETCHES_MAX 16		/* HTTP calls at once, those of checkers aside */
+#define TRAPS_MAX 256		/* addresses whose lessons are counted */
+#define TRAP_MS (3600 * 1000)
 
 /* A mail transaction of a session. It outlives the session while its message is being delivered. */
 struct work {
@@ -39,13 +44,16 @@ struct work {
 	char		 auth_user[SMTP_ADDRESS_MAX + 1];
 	char		 tls_name[SMTP_DOMAIN_MAX + 1];
 	bool		 relays;	/* the client may send to domains that are not ours */
-	bool		 busy;		/* deliver_check() or deliver_start() has it */
+	bool		 busy;		/* deliver_check(), deliver_start() or the filters have it */
 	bool		 forgotten;	/* RESET or CLOSE came meanwhile */
+	bool		 filtered;	/* refused by a filter */
+	char		 score[24];	/* of the spam checkers, for the log; "": none */
+	char		 filters[256];	/* what they had to say */
 	bool		 unknown;	/* a recipient was unknown, and is told at the end of data */
 	bool		 delivering;	/* deliver_start() has been called */
 	unsigned	 listener_slot;	/* of metrics */
 	struct mailbox	 rcpt;		/* that is being checked */
-	int64_t		 started_us, delivery_us;
+	int64_t		 started_us, filters_us, delivery_us;	/* when each began; filters_us: how long they took */
 	uint32_t	 data_ms;
 };
 
@@ -83,6 +91,13 @@ struct front {
 	struct buf	 queue;		/* answers that its socket had no room for: length and datagram, one after the other */
 };
 
+/* How many messages of an address were learned from in this hour (case 11.28). */
+struct trap {
+	char		 address[IPC_ADDRESS_MAX + 1];
+	unsigned	 n;
+	int64_t		 since_at;
+};
+
 struct agent {
 	struct agent_args args;
 	const struct config *config;
@@ -90,10 +105,12 @@ struct agent {
 	struct loop_slot control;
 	struct children	*children;
 	struct deliver	*deliver;
-	struct http	*http;		/* NULL: no issuer is configured, as oauth */
-	struct oauth	*oauth;
+	struct http	*http;		/* NULL: nothing needs it */
+	struct oauth	*oauth;		/* NULL: no issuer is configured */
 	struct auth	*auth;
 	struct senders	*senders;
+	struct filters	*filters;
+	struct trap	 traps[TRAPS_MAX];
 	struct front	 fronts[FRONTS_MAX];
 	size_t		 fronts_n;
 	uint32_t	 serial;	/* of the last message's id */
@@ -223,7 +240,7 @@ count_message(const struct work *w, const struct verdict *v)
 {
 	struct metrics *m = w->agent->args.metrics;
 	const char *domain = w->tx.rcpts_n == 0 ? "" : w->tx.rcpts[0].domain;
-	enum metrics_reason why = w->delivering ? MR_DELIVERY : MR_OTHER;
+	enum metrics_reason why = w->delivering ? MR_DELIVERY : w->filtered ? MR_SPAM : MR_OTHER;
 	unsigned result = v->code / 100 == 2 ? MD_SUCCESS : v->code / 100 == 4 ? MD_TEMPFAIL : MD_REJECT;
 
 	if (w->delivering) {
@@ -235,7 +252,7 @@ count_message(const struct work *w, const struct verdict *v)
 		metrics_observe(m, M_MESSAGES_SIZE, 0, (int64_t)(w->tx.size - w->tx.header_at));
 		return;
 	}
-	for (size_t i = 0; i < COUNT(reasons) && !w->delivering; i++)
+	for (size_t i = 0; i < COUNT(reasons) && !w->delivering && !w->filtered; i++)
 		if (strcmp(reasons[i].esc, v->esc) == 0)
 			why = reasons[i].reason;
 	count_rejected(w->agent, w->listener_slot, domain, why);
@@ -266,7 +283,8 @@ log_message(const struct work *w, const struct verdict *v, const char *detail)
 	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - tx->header_at),
 	    LF_STR("agent", deliver_agent_name(w->agent->deliver, tx)),
 	    LF_STR("result", v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),
-	    LF_STR("reply", reply), LF_STR("detail", detail), LF_INT("data_ms", w->data_ms),
+	    LF_STR("reply", reply), LF_STR("detail", detail), LF_STR("spam_score", w->score), LF_STR("filters", w->filters),
+	    LF_INT("data_ms", w->data_ms), LF_US("filters_ms", w->filters_us),
 	    LF_US("delivery_ms", w->delivery_us == 0 ? 0 : now - w->delivery_us), LF_US("total_ms", now - w->started_us));
 }
 
@@ -281,11 +299,74 @@ exchange_forget(struct client *c)
 	c->exchange = NULL;
 }
 
+/* What is known of a client and its next transaction. NULL: no memory. */
+static struct work *
+work_new(struct front *f, const struct request *q)
+{
+	const struct client *c = &f->clients[q->slot];
+	struct work *w = calloc(1, sizeof(*w));
+
+	if (w == NULL)
+		return NULL;
+	memcpy(w->address, c->address, sizeof(w->address));
+	memcpy(w->helo, q->helo, sizeof(w->helo));
+	if (c->logged_in)
+		memcpy(w->auth_user, f->users[q->slot], sizeof(w->auth_user));
+	memcpy(w->tls_name, q->tls_name, sizeof(w->tls_name));
+	w->relays = c->logged_in || c->trusted;
+	w->agent = f->agent;
+	w->front = f;
+	w->slot = q->slot;
+	w->listener_slot = f->listener_slot;
+	w->started_us = loop_clock_us();
+	w->tx = (struct tx){ .session = q->session, .config = f->agent->config, .listener = f->listener, .client_address = w->address,
+	    .helo = w->helo, .auth_user = w->auth_user, .tls_version = tls_version_name(q->tls_version),
+	    .tls_cipher = tls_suite_name(q->tls_suite), .tls_name = w->tls_name, .esmtp = q->esmtp, .body = q->body, .utf8 = q->utf8,
+	    .fd = -1 };
+	make_id(f->agent, w->tx.id);
+	return w;
+}
+
+/* A hook at an event of the envelope has spoken; w is forgotten with the client. Returns false then. */
+static bool
+hooked(struct work *w, const struct filters_story *s, const char *event)
+{
+	w->busy = false;
+	if (w->forgotten) {
+		work_free(w);
+		return false;
+	}
+	if (s->verdict.code != 0) {
+		log_info(w->tx.session, "hook_refused", LF_STR("at", event), LF_STR("client", w->address), LF_INT("code", s->verdict.code),
+		    LF_STR("text", s->verdict.text), LF_STR("detail", s->detail));
+		count_rejected(w->agent, w->listener_slot, w->rcpt.domain, MR_POLICY);
+	}
+	return true;
+}
+
+static void
+connect_hooked(void *arg, const struct filters_story *s)
+{
+	struct work *w = arg;
+	struct verdict v = { 0 };
+
+	if (!hooked(w, s, "connect"))
+		return;
+	if (s->verdict.code == 0)
+		verdict_set(&v, 220, "", "Ready");
+	else	/* RFC 5321 3.1, 3.8 */
+		verdict_set(&v, s->verdict.code / 100 == 5 ? 554 : 421, s->verdict.esc, "%s", s->verdict.text);
+	answer(w->front, w->slot, w->tx.session, &v, -1);
+	w->front->clients[w->slot].work = NULL;
+	work_free(w);
+}
+
 static void
 request_connect(struct front *f, const struct request *q)
 {
 	struct client *c = &f->clients[q->slot];
 	struct verdict v = { 0 };
+	struct work *w;
 
 	work_forget(c);
 	exchange_forget(c);
@@ -301,6 +382,12 @@ request_connect(struct front *f, const struct request *q)
 	}
 	if (q->resumed)
 		return;
+	if (filters_want(f->agent->filters, HOOK_CONNECT) && (w = work_new(f, q)) != NULL) {
+		c->work = w;
+		w->busy = true;
+		filters_envelope(f->agent->filters, HOOK_CONNECT, &w->tx, NULL, connect_hooked, w);
+		return;
+	}
 	verdict_set(&v, 220, "", "Ready");
 	answer(f, q->slot, q->session, &v, -1);
 }
@@ -448,6 +535,23 @@ needs_login(const struct listener *l)
 }
 
 static void
+mail_hooked(void *arg, const struct filters_story *s)
+{
+	struct work *w = arg;
+	struct verdict v = s->verdict;
+
+	if (!hooked(w, s, "mail"))
+		return;
+	if (v.code == 0)
+		verdict_set(&v, 250, "2.1.0", "Sender ok");
+	answer(w->front, w->slot, w->tx.session, &v, -1);
+	if (v.code == 250)
+		return;
+	w->front->clients[w->slot].work = NULL;
+	work_free(w);
+}
+
+static void
 request_mail(struct front *f, const struct request *q)
 {
 	struct agent *a = f->agent;
@@ -477,27 +581,12 @@ request_mail(struct front *f, const struct request *q)
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
-	w = calloc(1, sizeof(*w));
+	w = work_new(f, q);
 	if (w == NULL) {
 		verdict_set(&v, 451, "4.3.0", "Out of memory");
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
-	memcpy(w->address, c->address, sizeof(w->address));
-	memcpy(w->helo, q->helo, sizeof(w->helo));
-	if (c->logged_in)
-		memcpy(w->auth_user, f->users[q->slot], sizeof(w->auth_user));
-	memcpy(w->tls_name, q->tls_name, sizeof(w->tls_name));
-	w->relays = c->logged_in || c->trusted;
-	w->agent = a;
-	w->front = f;
-	w->slot = q->slot;
-	w->listener_slot = f->listener_slot;
-	w->started_us = loop_clock_us();
-	w->tx = (struct tx){ .session = q->session, .config = a->config, .listener = f->listener, .client_address = w->address,
-	    .helo = w->helo, .auth_user = w->auth_user, .tls_version = tls_version_name(q->tls_version),
-	    .tls_cipher = tls_suite_name(q->tls_suite), .tls_name = w->tls_name, .esmtp = q->esmtp, .body = q->body, .utf8 = q->utf8,
-	    .fd = -1 };
 	if (q->path[0] != '\0' && smtp_mailbox(text_span(q->path), q->utf8, &w->tx.sender) != SMTP_PATH_OK) {
 		work_free(w);
 		count_rejected(a, f->listener_slot, "", MR_SYNTAX);
@@ -513,8 +602,12 @@ request_mail(struct front *f, const struct request *q)
 		answer(f, q->slot, q->session, &v, -1);
 		return;
 	}
-	make_id(a, w->tx.id);
 	c->work = w;
+	if (filters_want(a->filters, HOOK_MAIL)) {
+		w->busy = true;
+		filters_envelope(a->filters, HOOK_MAIL, &w->tx, NULL, mail_hooked, w);
+		return;
+	}
 	verdict_set(&v, 250, "2.1.0", "Sender ok");
 	answer(f, q->slot, q->session, &v, -1);
 }
@@ -554,6 +647,30 @@ add_recipient(struct tx *tx, const struct mailbox *m)
 	return 0;
 }
 
+/* The last word on a recipient. */
+static void
+rcpt_answer(struct work *w, const struct verdict *said)
+{
+	struct verdict v = *said;
+
+	if (v.code / 100 == 2 && add_recipient(&w->tx, &w->rcpt) == -1)
+		verdict_set(&v, 451, "4.3.0", "Out of memory");
+	answer(w->front, w->slot, w->tx.session, &v, -1);
+}
+
+static void
+rcpt_hooked(void *arg, const struct filters_story *s)
+{
+	struct work *w = arg;
+	struct verdict v = s->verdict;
+
+	if (!hooked(w, s, "rcpt"))
+		return;
+	if (v.code == 0)
+		verdict_set(&v, 250, "2.1.5", "Recipient ok");
+	rcpt_answer(w, &v);
+}
+
 /* The delivery agent's word on a recipient. */
 static void
 rcpt_done(void *arg, const struct verdict *known, const char *detail)
@@ -571,15 +688,17 @@ rcpt_done(void *arg, const struct verdict *known, const char *detail)
 		w->unknown = true;
 		verdict_set(&v, 250, "2.1.5", "Recipient ok");
 	}
-	if (v.code / 100 == 2 && add_recipient(&w->tx, &w->rcpt) == -1)
-		verdict_set(&v, 451, "4.3.0", "Out of memory");
 	if (v.code / 100 != 2) {
 		smtp_mailbox_print(&w->rcpt, address);
 		log_info(w->tx.session, "rcpt_refused", LF_STR("id", w->tx.id), LF_STR("rcpt", address), LF_INT("code", v.code),
 		    LF_STR("text", v.text), LF_STR("detail", detail));
 		count_rejected(w->agent, w->listener_slot, w->rcpt.domain, v.code / 100 == 5 ? MR_UNKNOWN_RECIPIENT : MR_DELIVERY);
+	} else if (filters_want(w->agent->filters, HOOK_RCPT)) {
+		w->busy = true;
+		filters_envelope(w->agent->filters, HOOK_RCPT, &w->tx, &w->rcpt, rcpt_hooked, w);
+		return;
 	}
-	answer(w->front, w->slot, w->tx.session, &v, -1);
+	rcpt_answer(w, &v);
 }
 
 static void
@@ -681,12 +800,104 @@ file_is_whole(const struct tx *tx, uint64_t body)
 	    (uint64_t)st.st_size == (body == 0 ? 0 : MESSAGE_ROOM + body);
 }
 
+/* Whether this address may teach once more in this hour. */
+static bool
+may_teach(struct agent *a, const char *address)
+{
+	struct trap *t = &a->traps[0], *oldest = t;
+
+	for (; t < a->traps + TRAPS_MAX && strcmp(t->address, address) != 0; t++)
+		if (t->since_at < oldest->since_at)
+			oldest = t;
+	if (t == a->traps + TRAPS_MAX) {
+		*oldest = (struct trap){ .since_at = a->loop.now_ms };
+		memcpy(oldest->address, address, strlen(address) + 1);
+		t = oldest;
+	}
+	if (a->loop.now_ms - t->since_at > TRAP_MS)
+		*t = (struct trap){ .since_at = a->loop.now_ms };
+	return t->n++ < a->config->trap_max_per_ip;
+}
+
+/* A message for somebody who is not there: spam, if anything is. Nobody waits for the lesson. */
+static void
+teach(struct work *w)
+{
+	struct agent *a = w->agent;
+	const struct config *c = a->config;
+
+	if (c->trap_url[0] == '\0' || w->auth_user[0] != '\0' || !may_teach(a, w->address))
+		return;
+	if (rspamd_learn(a->http, c->trap_url, c->trap_password, &w->tx) == -1)
+		log_warn(w->tx.session, "spamtrap", LF_STR("id", w->tx.id), LF_ERRNO(errno));
+}
+
+/* Nothing is against the message, or nothing but that nobody is there to get it. */
+static void
+message_deliver(struct work *w)
+{
+	struct verdict v = { 0 };
+
+	if (w->unknown) {
+		teach(w);
+		verdict_set(&v, 550, "5.1.1", "No such recipient");
+		message_done(w, &v, "unknown recipient");
+		return;
+	}
+	w->delivery_us = loop_clock_us();
+	w->delivering = true;
+	deliver_start(w->agent->deliver, &w->tx, message_done, w);
+}
+
+/* The trace fields, and then nobody changes the file any more. */
+static bool
+message_finish(struct work *w)
+{
+	struct verdict v = { 0 };
+	const char *why;
+
+	if (message_trace(&w->tx, (time_t)(real_time_us() / 1000000)) == 0 && message_seal(&w->tx) == 0)
+		return true;
+	why = strerror(errno);
+	verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
+	message_done(w, &v, why);
+	return false;
+}
+
+static void
+message_filtered(void *arg, const struct filters_story *s)
+{
+	struct work *w = arg;
+	struct verdict v = s->verdict;
+
+	w->filters_us = loop_clock_us() - w->filters_us;
+	if (s->has_score)
+		(void)snprintf(w->score, sizeof(w->score), "%.2f", s->score);
+	(void)text_copy(w->filters, sizeof(w->filters), text_sub(text_span(s->detail), 0, sizeof(w->filters) - 1));
+	if (w->forgotten) {	/* before anything was promised or done: the client will come again */
+		w->busy = false;
+		log_warn(w->tx.session, "client_gone", LF_STR("id", w->tx.id));
+		work_free(w);
+		return;
+	}
+	if (s->discarded)
+		verdict_set(&v, 250, "2.0.0", "Ok: %s", w->tx.id);
+	if (v.code != 0) {
+		w->filtered = true;
+		message_done(w, &v, s->discarded ? "discarded" : "filter");
+		return;
+	}
+	if (message_finish(w))
+		message_deliver(w);
+}
+
 static void
 request_message(struct front *f, const struct request *q)
 {
 	struct agent *a = f->agent;
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
+	bool filters = filters_want_message(a->filters);
 	const char *why;
 
 	if (w == NULL || w->busy || w->tx.fd == -1) {
@@ -696,30 +907,29 @@ request_message(struct front *f, const struct request *q)
 	}
 	w->busy = true;
 	w->data_ms = q->data_ms;
-	w->delivery_us = loop_clock_us();
 	if (!file_is_whole(&w->tx, q->size)) {
 		verdict_set(&v, 451, "4.3.0", "Temporary failure, try again");
 		message_done(w, &v, "the message file is not as the front says");
 		return;
 	}
 	w->tx.size = MESSAGE_ROOM + q->size;
-	if (message_trace(&w->tx, (time_t)(real_time_us() / 1000000)) == -1 || message_seal(&w->tx) == -1) {
+	/* what is looked at is what is delivered, whatever the front does meanwhile with its descriptor */
+	if (filters && message_private(&w->tx) == -1) {
 		why = strerror(errno);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
 		message_done(w, &v, why);
 		return;
 	}
+	if (!filters && !message_finish(w))
+		return;
 	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &v, &why)) {
 		message_done(w, &v, why);
-		return;
+	} else if (filters) {
+		w->filters_us = loop_clock_us();
+		filters_message(a->filters, &w->tx, message_filtered, w);
+	} else {
+		message_deliver(w);
 	}
-	if (w->unknown) {
-		verdict_set(&v, 550, "5.1.1", "No such recipient");
-		message_done(w, &v, "unknown recipient");
-		return;
-	}
-	w->delivering = true;
-	deliver_start(a->deliver, &w->tx, message_done, w);
 }
 
 static void
@@ -906,27 +1116,32 @@ static int
 agent_init(struct agent *a)
 {
 	const struct config *c = a->config;
-	size_t children = c->max_deliveries + DELIVER_CHECKS_MAX + c->max_auths;
+	size_t children = c->max_deliveries + DELIVER_CHECKS_MAX + c->max_auths + HOOKS_MAX, calls = FETCHES_MAX;
 
-	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS + children) == -1 ||
+	for (size_t i = 0; i < c->checkers_n; i++)
+		calls += c->checkers[i].max_checks;
+	if (loop_init(&a->loop, FRONTS_MAX + LOOP_OTHERS + children + filters_slots(c)) == -1 ||
 	    loop_add(&a->loop, &a->control, a->args.control_fd, POLLIN, control_ready, a) == -1)
 		return -1;
 	a->children = children_new(&a->loop, children);
 	if (a->children == NULL || (a->deliver = deliver_new(&a->loop, c, a->children)) == NULL)
 		return -1;
 	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
-	if (c->issuers_n > 0 && ((a->http = http_new(&a->loop, FETCHES_MAX)) == NULL ||
-	    (a->oauth = oauth_new(&a->loop, a->http, c)) == NULL))
+	if ((c->issuers_n > 0 || c->checkers_n > 0 || c->trap_url[0] != '\0') && (a->http = http_new(&a->loop, calls)) == NULL)
+		return -1;
+	if (c->issuers_n > 0 && (a->oauth = oauth_new(&a->loop, a->http, c)) == NULL)
 		return -1;
 	a->auth = auth_new(&a->loop, c, a->children, a->oauth);
 	a->senders = senders_new(c);
-	return a->auth == NULL || a->senders == NULL ? -1 : 0;
+	a->filters = filters_new(&a->loop, c, a->http, a->children, a->args.metrics);
+	return a->auth == NULL || a->senders == NULL || a->filters == NULL ? -1 : 0;
 }
 
 static void
 agent_clear(struct agent *a)
 {
 	children_end(a->children);
+	filters_free(a->filters);
 	oauth_free(a->oauth);
 	auth_free(a->auth);
 	http_free(a->http);
@@ -940,7 +1155,7 @@ agent_clear(struct agent *a)
 static bool
 is_busy(const struct agent *a)
 {
-	return a->fronts_n > 0 || deliver_pending(a->deliver) > 0;
+	return a->fronts_n > 0 || deliver_pending(a->deliver) > 0 || filters_pending(a->filters) > 0;
 }
 
 int

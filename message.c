@@ -123,6 +123,33 @@ message_trace(struct tx *tx, time_t now)
 }
 
 int
+message_private(struct tx *tx)
+{
+	char octets[65536];
+	int fd = message_open(tx->config->spool_dir), error = EIO;	/* EIO: the file became shorter meanwhile */
+	uint64_t at = MESSAGE_ROOM;
+
+	if (fd == -1)
+		return -1;
+	while (at < tx->size) {
+		size_t n = tx->size - at < sizeof(octets) ? (size_t)(tx->size - at) : sizeof(octets);
+		ssize_t got = pread(tx->fd, octets, n, (off_t)at), put = got > 0 ? pwrite(fd, octets, (size_t)got, (off_t)at) : got;
+
+		if (got == -1 || put == -1 || put != got)
+			error = got == -1 || put == -1 ? errno : ENOSPC;
+		if (got <= 0 || put != got) {
+			close(fd);
+			errno = error;
+			return -1;
+		}
+		at += (uint64_t)got;
+	}
+	close(tx->fd);
+	tx->fd = fd;
+	return 0;
+}
+
+int
 message_seal(struct tx *tx)
 {
 	if (tx->config->spool_dir[0] != '\0')	/* only a memfd can be sealed; of others, a tmpfs says EPERM and the rest EINVAL */

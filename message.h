@@ -53,6 +53,8 @@ int	message_open(const char *spool_dir);
  * Received: (RFC 5321 4.4). now: real time, seconds. 0, or -1 with errno.
  */
 int	message_trace(struct tx *tx, time_t now);
+/* A copy that nobody else holds takes the place of tx->fd (tx->size octets, no trace fields yet). 0, or -1 with errno. */
+int	message_private(struct tx *tx);
 /* Nothing can change a memory file from now on, whoever holds it. */
 int	message_seal(struct tx *tx);
 /* "Delivered-To: rcpt\n", which each copy of a message with several recipients begins with. */

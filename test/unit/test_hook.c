@@ -155,7 +155,7 @@ setup(void **state)
 	rcpts[0] = (struct mailbox){ .local = "user", .domain = "local.test" };
 	rcpts[1] = (struct mailbox){ .local = "Other", .domain = "local.test" };
 	tx = (struct tx){ .id = "0123456789abcdef0123", .session = 1, .config = &config, .listener = &listener,
-	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .tls_version = "TLSv1.2", .tls_cipher = "C",
+	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .tls_version = "TLSv1.2", .tls_cipher = "C", .tls_name = "",
 	    .sender = { .local = "sender", .domain = "client.test" }, .rcpts = rcpts, .rcpts_n = 2, .fd = -1 };
 	set_message("Subject: x\n\nbody\n");
 	return 0;
@@ -281,13 +281,13 @@ environment_and_words(void **state)
 		const char	*want;
 	} rows[] = {
 		{ HOOK_CONNECT, "args=2 <> <>|AUTH_USER=|BODY=7BIT|CLIENT_ADDRESS=192.0.2.1|CLIENT_HELO=client.test|EVENT=connect|LISTENER=mx|"
-		    "MESSAGE_ID=0123456789abcdef0123|RECIPIENTS=|SENDER=sender@client.test|SMTPUTF8=|TLS_CIPHER=C|TLS_VERSION=TLSv1.2|" },
+		    "MESSAGE_ID=0123456789abcdef0123|RECIPIENTS=|SENDER=sender@client.test|SMTPUTF8=|TLS_CIPHER=C|TLS_SERVER_NAME=|TLS_VERSION=TLSv1.2|" },
 		{ HOOK_RCPT, "args=2 <user@local.test> <user>|AUTH_USER=|BODY=7BIT|CLIENT_ADDRESS=192.0.2.1|CLIENT_HELO=client.test|EVENT=rcpt|"
 		    "LISTENER=mx|MESSAGE_ID=0123456789abcdef0123|RECIPIENT=user@local.test|RECIPIENTS=user@local.test|SENDER=sender@client.test|"
-		    "SMTPUTF8=|TLS_CIPHER=C|TLS_VERSION=TLSv1.2|" },
+		    "SMTPUTF8=|TLS_CIPHER=C|TLS_SERVER_NAME=|TLS_VERSION=TLSv1.2|" },
 		{ HOOK_MESSAGE, "args=2 <user@local.test> <user>|AUTH_USER=|BODY=7BIT|CLIENT_ADDRESS=192.0.2.1|CLIENT_HELO=client.test|EVENT=message|"
 		    "LISTENER=mx|MESSAGE_ID=0123456789abcdef0123|MESSAGE_SIZE=17|RECIPIENTS=user@local.test Other@local.test|"
-		    "SENDER=sender@client.test|SMTPUTF8=|TLS_CIPHER=C|TLS_VERSION=TLSv1.2|" },
+		    "SENDER=sender@client.test|SMTPUTF8=|TLS_CIPHER=C|TLS_SERVER_NAME=|TLS_VERSION=TLSv1.2|" },
 	};
 	char script[512];
 

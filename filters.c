@@ -1,0 +1,522 @@
+/*
+ * filters.c - all filters of a complete message, in their order: spam checkers side by side, then milters, then hooks.
+ *
+ * What the checkers say is merged by the rules of [spamcheck]; what milters and hooks say stands as it is, and the first refusal ends
+ * the way. A message is changed in memory on the way and written once, before the hooks read it.
+ */
+#include "filters.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "hook.h"
+#include "milter.h"
+#include "rspamd.h"
+#include "spamd.h"
+
+#define SCORE_MAX 1e6		/* what metrics make of any larger one */
+#define SLOTS_OF_MILTER 48	/* 20 checks, and connections that are kept */
+
+struct filters {
+	const struct config *config;
+	struct rspamd	*rspamd[CONFIG_CHECKERS_MAX];	/* by checker; NULL: it is of another type */
+	struct spamd	*spamd[CONFIG_CHECKERS_MAX];
+	struct milter	*milters[CONFIG_MILTERS_MAX];
+	struct hooks	*hooks;
+	struct metrics	*metrics;
+	size_t		 pending;
+};
+
+/* What one checker has said, as far as it is needed when all have. */
+struct opinion {
+	struct pass	*pass;
+	struct filter_report report;	/* its edits are ours */
+};
+
+/* The way of one message, or of one event of its envelope. */
+struct pass {
+	struct filters	*f;
+	struct tx	*tx;		/* borrowed until done; NULL: an event before there is a message */
+	filters_done	*done;
+	void		*arg;
+	struct content	 content;
+	bool		 has_content;
+	struct opinion	 opinions[CONFIG_CHECKERS_MAX];
+	size_t		 waits_for;	/* checkers that have not answered */
+	size_t		 milter;	/* that has its turn */
+	struct filters_story story;
+	char		 detail[400];
+};
+
+static void	next_milter(struct pass *p);
+
+/* ---- the end of a pass ---- */
+
+static void
+pass_end(struct pass *p)
+{
+	struct filters *f = p->f;
+
+	p->story.detail = p->detail;
+	f->pending--;
+	p->done(p->arg, &p->story);
+	for (size_t i = 0; i < f->config->checkers_n; i++)
+		edits_clear(&p->opinions[i].report.edits);
+	if (p->has_content)
+		content_clear(&p->content);
+	free(p);
+}
+
+static void
+add_detail(struct pass *p, const char *name, const char *text)
+{
+	size_t n = strlen(p->detail);
+
+	(void)snprintf(p->detail + n, sizeof(p->detail) - n, "%s%s: %s", n == 0 ? "" : "; ", name, text);
+}
+
+/* Refuse with what the filter says, or with the usual. */
+static void
+refuse(struct pass *p, const struct filter_report *r, int code, const char *esc, const char *text)
+{
+	bool own = r != NULL && r->esc[0] - '0' == code / 100;
+
+	verdict_set(&p->story.verdict, code, own ? r->esc : esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
+}
+
+/* What a report that is the last word means. Returns whether the message goes on. */
+static bool
+take_report(struct pass *p, const struct filter_report *r, bool discard, enum set_aside quarantine)
+{
+	switch (r->action) {
+	case FILTER_ACCEPT:
+	case FILTER_SKIPPED:
+		return true;
+	case FILTER_REJECT:
+		refuse(p, r, 550, "5.7.1", "Message refused");
+		return false;
+	case FILTER_TEMPFAIL:
+	case FILTER_TROUBLE:
+		refuse(p, r->action == FILTER_TROUBLE ? NULL : r, 451, "4.7.1", "Temporary message check failure, try again later");
+		return false;
+	case FILTER_DISCARD:
+		refuse(p, r, 550, "5.7.1", "Message refused");
+		p->story.discarded = discard;
+		return false;
+	case FILTER_QUARANTINE:
+		if (quarantine == ASIDE_FLAG) {
+			p->story.is_spam = true;
+			return true;
+		}
+		refuse(p, r, 550, "5.7.1", "Message refused");
+		return false;
+	case FILTER__MAX:
+		break;
+	}
+	return true;
+}
+
+/* ---- spam checkers ---- */
+
+static enum filter_action
+rank_of(const struct config *c, const struct filter_report *r)
+{
+	/* a checker's own tempfail is its word whatever its score (case 11.20) */
+	if (r->action != FILTER_ACCEPT && r->action != FILTER_REJECT)
+		return r->action;
+	if (c->reject_threshold > 0 && r->has_score && r->score >= (double)c->reject_threshold)
+		return FILTER_REJECT;
+	if (r->action == FILTER_ACCEPT && c->tempfail_threshold > 0 && r->has_score && r->score >= (double)c->tempfail_threshold)
+		return FILTER_TEMPFAIL;
+	return r->action;
+}
+
+static bool
+is_word(const struct filter_report *r)
+{
+	return r->action != FILTER_TROUBLE && r->action != FILTER_SKIPPED;
+}
+
+/* What the fail modes make of a message that no checker could look at. */
+static enum filter_action
+fail_action(const struct pass *p)
+{
+	const struct config *c = p->f->config;
+	enum fail_mode worst = FAIL_OPEN;
+
+	for (size_t i = 0; i < c->checkers_n; i++) {
+		enum fail_mode m = c->checkers[i].fail_mode == FAIL_INHERIT ? c->check_fail_mode : c->checkers[i].fail_mode;
+
+		if (p->opinions[i].report.action == FILTER_TROUBLE && m > worst)
+			worst = m;
+	}
+	return worst == FAIL_OPEN ? FILTER_ACCEPT : worst == FAIL_REJECT ? FILTER_REJECT : FILTER_TROUBLE;
+}
+
+/*
+ * The checker whose word decides, by [spamcheck] mode; SIZE_MAX: none has one. first_reject: the first that does not accept, as they are
+ * configured. all_reject: one that accepts, if there is one. highest_score: the one with the highest score.
+ */
+static size_t
+deciding(const struct pass *p)
+{
+	const struct config *c = p->f->config;
+	size_t best = SIZE_MAX;
+
+	for (size_t i = 0; i < c->checkers_n; i++) {
+		const struct filter_report *r = &p->opinions[i].report, *b = best == SIZE_MAX ? NULL : &p->opinions[best].report;
+
+		if (!is_word(r))
+			continue;
+		if (b == NULL)
+			best = i;
+		else if (c->check_mode == CHECK_HIGHEST_SCORE ? r->has_score && (!b->has_score || r->score > b->score) :
+		    (rank_of(c, b) == FILTER_ACCEPT) != (rank_of(c, r) == FILTER_ACCEPT) &&
+		    (rank_of(c, r) == FILTER_ACCEPT) == (c->check_mode == CHECK_ALL_REJECT))
+			best = i;
+	}
+	return best;
+}
+
+/* X-Spam fields by the deciding checker; old ones of that name are forged, or of a check that no longer counts (case 9.12). */
+static void
+add_spam_fields(struct pass *p, size_t which)
+{
+	static const char *const names[] = { "X-Spam-Status", "X-Spam-Score", "X-Spam-Flag", "X-Spam-Checker" };
+	const struct filter_report *r = &p->opinions[which].report;
+	struct edits e = { 0 };
+	char text[128];
+
+	for (size_t i = 0; i < COUNT(names); i++)
+		edits_add(&e, EDIT_REMOVE, 0, text_span(names[i]), (struct span){ 0 });
+	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Checker"), text_span(p->f->config->checkers[which].name));
+	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Flag"), p->story.is_spam ? SPAN("YES") : SPAN("NO"));
+	if (r->has_score) {
+		(void)snprintf(text, sizeof(text), "%.2f", r->score);
+		edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Score"), text_span(text));
+	}
+	(void)snprintf(text, sizeof(text), r->has_score ? "%s, score=%.2f required=%.2f" : "%s", p->story.is_spam ? "Yes" : "No", r->score,
+	    r->required);
+	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Status"), text_span(text));
+	(void)content_apply(&p->content, &e);
+	edits_clear(&e);
+}
+
+/* All have answered, or were not asked. */
+static void
+checkers_done(struct pass *p)
+{
+	const struct config *c = p->f->config;
+	size_t which = deciding(p);
+	struct filter_report word = { .action = FILTER_ACCEPT };
+	bool trouble = false;
+
+	for (size_t i = 0; i < c->checkers_n; i++) {
+		const struct filter_report *r = &p->opinions[i].report;
+		size_t lost = content_apply(&p->content, &r->edits) + r->edits.left_out;
+
+		p->story.is_spam = p->story.is_spam || r->is_spam;
+		trouble = trouble || r->action == FILTER_TROUBLE;
+		add_detail(p, c->checkers[i].name, r->detail);
+		if (lost > 0)
+			log_warn(p->tx->session, "edits_left_out", LF_STR("id", p->tx->id), LF_STR("checker", c->checkers[i].name),
+			    LF_INT("count", lost));
+	}
+	if (which != SIZE_MAX) {
+		word = p->opinions[which].report;
+		word.action = rank_of(c, &word);
+		p->story.has_score = word.has_score;
+		p->story.score = word.score;
+		if (word.has_score)
+			metrics_observe(p->f->metrics, M_SPAM_SCORE, 0,
+			    (int64_t)(1e6 * (word.score > SCORE_MAX ? SCORE_MAX : word.score < -SCORE_MAX ? -SCORE_MAX : word.score)));
+		if (c->check_add_headers)
+			add_spam_fields(p, which);
+	} else if (trouble) {
+		word.action = fail_action(p);
+		if (word.action == FILTER_REJECT)
+			(void)snprintf(word.text, sizeof(word.text), "Spam check failed");
+	}
+	if (take_report(p, &word, which != SIZE_MAX && c->checkers[which].discard,
+	    which != SIZE_MAX ? c->checkers[which].quarantine : ASIDE_REJECT))
+		next_milter(p);
+	else
+		pass_end(p);
+}
+
+/* What metrics keep of a checker's answer; its words for SPF and the like too. */
+static void
+count(const struct opinion *o)
+{
+	static const char *const outcomes[] = { [FILTER_NONE] = NULL, [FILTER_PASS] = "pass", [FILTER_FAIL] = "fail",
+	    [FILTER_SOFTFAIL] = "softfail", [FILTER_NEUTRAL] = "neutral", [FILTER_TEMPERROR] = "temperror",
+	    [FILTER_PERMERROR] = "permerror", [FILTER_LISTED] = "listed" };
+	static const char *const methods[] = { [FILTER_SPF] = "spf", [FILTER_DKIM] = "dkim", [FILTER_DMARC] = "dmarc",
+	    [FILTER_ARC] = "arc", [FILTER_RBL] = "rbl" };
+	const struct filters *f = o->pass->f;
+	const struct filter_report *r = &o->report;
+	size_t which = (size_t)(o - o->pass->opinions);
+	enum metrics_check result = r->action == FILTER_TROUBLE ? MC_ERROR : r->action == FILTER_TEMPFAIL ? MC_TEMPFAIL :
+	    r->action == FILTER_REJECT || r->action == FILTER_DISCARD ? MC_REJECT : r->is_spam ? MC_FLAG : MC_ACCEPT;
+
+	if (r->action == FILTER_SKIPPED)
+		return;
+	metrics_add(f->metrics, M_SPAM_CHECKS, metrics_find(f->metrics, ML_CHECKER, text_span(f->config->checkers[which].name)), result, 0, 1);
+	for (size_t i = 0; i < FILTER_METHOD__MAX; i++)
+		if (outcomes[r->outcomes[i]] != NULL)
+			metrics_add(f->metrics, M_MESSAGE_AUTH, metrics_find(f->metrics, ML_METHOD, text_span(methods[i])),
+			    metrics_find(f->metrics, ML_METHOD_RESULT, text_span(outcomes[r->outcomes[i]])), 0, 1);
+}
+
+static void
+note(struct opinion *o, const struct filter_report *r)
+{
+	struct edits *e = &o->report.edits;
+
+	o->report = *r;
+	*e = (struct edits){ 0 };
+	for (size_t i = 0; i < r->edits.n; i++) {	/* the report's own end with it */
+		const struct edit *from = &r->edits.v[i];
+		struct span all = buf_span(&r->edits.text);
+
+		edits_add(e, from->kind, from->nth, text_sub(all, from->name_at, from->name_at + from->name_len),
+		    text_sub(all, from->value_at, from->value_at + from->value_len));
+	}
+	e->left_out += r->edits.left_out;
+	count(o);
+}
+
+static void
+checker_done(void *arg, const struct filter_report *r)
+{
+	struct opinion *o = arg;
+
+	note(o, r);
+	if (--o->pass->waits_for == 0)
+		checkers_done(o->pass);
+}
+
+/* It is as if it had answered at once; checkers_done() is the caller's. */
+static void
+not_started(struct opinion *o, int error)
+{
+	struct filter_report r = { .action = error == EFBIG ? FILTER_SKIPPED : FILTER_TROUBLE };
+
+	(void)snprintf(r.detail, sizeof(r.detail), "%s", error == EFBIG ? "too large to be checked" :
+	    error == EAGAIN ? "too many checks at once" : strerror(error));
+	note(o, &r);
+	o->pass->waits_for--;
+}
+
+static void
+start_checkers(struct pass *p)
+{
+	struct filters *f = p->f;
+
+	p->waits_for = f->config->checkers_n + 1;	/* one more, so that it is not done before all are started */
+	for (size_t i = 0; i < f->config->checkers_n; i++) {
+		struct opinion *o = &p->opinions[i];
+		bool started;
+
+		o->pass = p;
+		started = f->rspamd[i] != NULL ? rspamd_start(f->rspamd[i], p->tx, checker_done, o) != NULL :
+		    spamd_start(f->spamd[i], p->tx, checker_done, o) != NULL;
+		if (!started)
+			not_started(o, errno);
+	}
+	if (--p->waits_for == 0)
+		checkers_done(p);
+}
+
+/* ---- hooks, milters ---- */
+
+static void
+hooks_done(void *arg, const struct filter_report *r)
+{
+	struct pass *p = arg;
+
+	if (r->detail[0] != '\0')
+		add_detail(p, "hook", r->detail);
+	if (take_report(p, r, false, ASIDE_REJECT) && p->tx != NULL && r->edits.n > 0) {
+		(void)content_apply(&p->content, &r->edits);
+		if (content_write(&p->content, p->tx) == -1) {
+			add_detail(p, "hook", strerror(errno));
+			refuse(p, NULL, 452, "4.3.1", "Insufficient system storage");
+		}
+	}
+	pass_end(p);
+}
+
+/* The checkers and milters are content: what they have changed is written, and the hooks read it. */
+static void
+finish(struct pass *p)
+{
+	if (content_write(&p->content, p->tx) == -1) {
+		add_detail(p, "content", strerror(errno));
+		refuse(p, NULL, 452, "4.3.1", "Insufficient system storage");
+		pass_end(p);
+	} else if (hooks_wants(p->f->hooks, HOOK_MESSAGE)) {
+		hooks_run(p->f->hooks, HOOK_MESSAGE, p->tx, NULL, hooks_done, p);
+	} else {
+		pass_end(p);
+	}
+}
+
+static void
+milter_done(void *arg, const struct filter_report *r)
+{
+	struct pass *p = arg;
+	const struct milter_config *m = &p->f->config->milters[p->milter];
+
+	if (r->detail[0] != '\0')
+		add_detail(p, m->name, r->detail);
+	if (!take_report(p, r, m->discard, m->quarantine)) {
+		pass_end(p);
+		return;
+	}
+	p->milter++;
+	next_milter(p);
+}
+
+static void
+next_milter(struct pass *p)
+{
+	const struct config *c = p->f->config;
+
+	if (p->milter == c->milters_n) {
+		finish(p);
+		return;
+	}
+	if (milter_start(p->f->milters[p->milter], p->tx, &p->content, milter_done, p) == NULL) {
+		const struct milter_config *m = &c->milters[p->milter];
+		static const enum filter_action defaults[] = { [MILTER_TEMPFAIL] = FILTER_TEMPFAIL, [MILTER_ACCEPT] = FILTER_ACCEPT,
+		    [MILTER_REJECT] = FILTER_REJECT };
+		struct filter_report r = { .action = defaults[m->default_action] };
+
+		(void)snprintf(r.detail, sizeof(r.detail), "not started: %s", strerror(errno));
+		milter_done(p, &r);
+	}
+}
+
+/* ---- the interface ---- */
+
+size_t
+filters_slots(const struct config *c)
+{
+	size_t n = 8;
+
+	for (size_t i = 0; i < c->checkers_n; i++)
+		n += 2 * c->checkers[i].max_checks;
+	return n + c->milters_n * SLOTS_OF_MILTER;
+}
+
+struct filters *
+filters_new(struct loop *l, const struct config *c, struct http *http, struct children *children, struct metrics *m)
+{
+	struct filters *f = calloc(1, sizeof(*f));
+	int error;
+
+	if (f == NULL)
+		return NULL;
+	f->config = c;
+	f->metrics = m;
+	for (size_t i = 0; i < c->checkers_n; i++) {
+		if (c->checkers[i].type == CHECKER_RSPAMD ? (f->rspamd[i] = rspamd_new(http, &c->checkers[i])) == NULL :
+		    (f->spamd[i] = spamd_new(l, &c->checkers[i])) == NULL)
+			goto fail;
+	}
+	for (size_t i = 0; i < c->milters_n; i++)
+		if ((f->milters[i] = milter_new(l, &c->milters[i])) == NULL)
+			goto fail;
+	if ((f->hooks = hooks_new(l, c, children)) == NULL)
+		goto fail;
+	return f;
+fail:
+	error = errno;
+	filters_free(f);
+	errno = error;
+	return NULL;
+}
+
+void
+filters_free(struct filters *f)
+{
+	if (f == NULL)
+		return;
+	for (size_t i = 0; i < CONFIG_CHECKERS_MAX; i++) {
+		rspamd_free(f->rspamd[i]);
+		spamd_free(f->spamd[i]);
+	}
+	for (size_t i = 0; i < CONFIG_MILTERS_MAX; i++)
+		milter_free(f->milters[i]);
+	hooks_free(f->hooks);
+	free(f);
+}
+
+bool
+filters_want_message(const struct filters *f)
+{
+	return f->config->checkers_n > 0 || f->config->milters_n > 0 || hooks_wants(f->hooks, HOOK_MESSAGE);
+}
+
+static struct pass *
+pass_new(struct filters *f, filters_done *done, void *arg)
+{
+	struct pass *p = calloc(1, sizeof(*p));
+	struct filters_story s = { .detail = "out of memory" };
+
+	if (p == NULL) {
+		verdict_set(&s.verdict, 451, "4.3.0", "Out of memory");
+		done(arg, &s);
+		return NULL;
+	}
+	*p = (struct pass){ .f = f, .done = done, .arg = arg };
+	f->pending++;
+	return p;
+}
+
+void
+filters_message(struct filters *f, struct tx *tx, filters_done *done, void *arg)
+{
+	struct pass *p = pass_new(f, done, arg);
+
+	if (p == NULL)
+		return;
+	p->tx = tx;
+	if (content_load(&p->content, tx) == -1) {
+		add_detail(p, "content", strerror(errno));
+		if (errno == EFBIG)
+			refuse(p, NULL, 550, "5.6.0", "Header too large");
+		else
+			refuse(p, NULL, 451, "4.3.0", "Temporary failure, try again");
+		pass_end(p);
+		return;
+	}
+	p->has_content = true;
+	if (f->config->checkers_n > 0)
+		start_checkers(p);
+	else
+		next_milter(p);
+}
+
+bool
+filters_want(const struct filters *f, enum hook_event event)
+{
+	return hooks_wants(f->hooks, event);
+}
+
+void
+filters_envelope(struct filters *f, enum hook_event event, const struct tx *tx, const struct mailbox *rcpt, filters_done *done, void *arg)
+{
+	struct pass *p = pass_new(f, done, arg);
+
+	if (p != NULL)
+		hooks_run(f->hooks, event, tx, rcpt, hooks_done, p);
+}
+
+size_t
+filters_pending(const struct filters *f)
+{
+	return f->pending;
+}
