@@ -24,7 +24,7 @@ number() { # number PATTERN: the last number in front of PATTERN on standard inp
 
 start=$(date +%s)
 if deps/packages.sh gcc libc6-dev libcmocka-dev clang libclang-rt-14-dev python3-pytest openssl swaks curl msmtp mandoc postfix libsasl2-modules \
-    dovecot-submissiond gnutls-bin sslscan strace prometheus; then
+    dovecot-submissiond gnutls-bin sslscan strace prometheus rspamd spamassassin spamd opendkim; then
 	part packages 1 0 "$start"
 else
 	part packages 0 1 "$start"
@@ -77,7 +77,7 @@ done
 start=$(date +%s)
 SMTPD=${SMTPD:-$(pwd)/smtpd}
 export SMTPD PYTHONDONTWRITEBYTECODE=1
-timeout 900 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --durations=3 test/smtp >build/pytest.log 2>&1
+timeout 1500 /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider --durations=3 test/smtp >build/pytest.log 2>&1
 rc=$?
 ok=$(tail -n 1 build/pytest.log | number passed)
 bad=$(($(tail -n 1 build/pytest.log | number failed) + $(tail -n 1 build/pytest.log | number error)))

@@ -282,7 +282,7 @@ def test_no_secret_stays_in_memory(start, ca):		# case 6.17
 		for step in steps:
 			client.send(step)
 			client.reply()
-	assert len(server.log("auth")) == 3
+	server.wait_log("auth", count=3)
 	for pid in [server.agent()] + server.fronts():
 		assert not harness.holds(pid, b"Hunter2Sesame"), server.role(pid)
 		assert not harness.holds(pid, line[20:-4]), server.role(pid)

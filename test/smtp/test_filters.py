@@ -62,7 +62,7 @@ class Daemon:
 		self.process = subprocess.Popen(nobody(command), stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, cwd=self.folder)
 		harness.CENSUS.known.add(self.process.pid)
 		if port:
-			harness.until(lambda: self.answers(port), "port %d" % port, 40)
+			harness.until(lambda: self.answers(port), "port %d" % port, 120)
 
 	def answers(self, port):
 		assert self.process.poll() is None, open(os.path.join(self.folder, "log")).read()[-2000:]
@@ -95,7 +95,7 @@ def rspamd(place):
 		f.write(TOY)
 	variables = ["--var=%s=%s" % (n, d.folder) for n in ("RUNDIR", "DBDIR", "LOGDIR")]
 	d.run(["rspamd", "-f", "-c", d.folder + "/rspamd.conf", "--var=LOCAL_CONFDIR=none"] + variables, d.port)
-	harness.until(lambda: d.answers(d.controller), "the controller", 40)
+	harness.until(lambda: d.answers(d.controller), "the controller", 120)
 	yield d
 	d.stop()
 

@@ -201,7 +201,7 @@ def test_files_of_other_editors_say_what_to_do(place, text):	# case 15.5
 
 
 @pytest.mark.parametrize("text", [GOOD.rstrip("\n"),
-	GOOD + "; a comment\n# another\n[imapd]\nx = y\n[spamcheck.checker rspamd]\ntype = rspamd\n[redis]\nurl = x\n"],
+	GOOD + "; a comment\n# another\n[imapd]\nx = y\n[spamcheck.checker rspamd]\ntype = rspamd\nurl = http://127.0.0.1:11333\n[redis]\nurl = x\n"],
 	ids=["no end", "other daemons"])
 def test_files_that_are_shared(place, text):	# case 15.5
 	result = run(place, ["-t"], text)
