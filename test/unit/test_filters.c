@@ -1,0 +1,214 @@
+/*
+ * test_filters.c - what several spam checkers say, merged; the checkers are stand-ins that say what a row wants.
+ */
+#include "filters.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hook.h"
+#include "rspamd.h"
+
+static char hostname[] = "mx.test", none[] = "";
+static struct config config;
+static struct loop loop;
+static struct children *children;
+
+/* ---- stand-ins ---- */
+
+enum { UP = 0, BUSY = EAGAIN, LARGE = EFBIG };
+
+static struct said {
+	enum filter_action action;
+	bool		 has_score;
+	double		 score;
+	bool		 is_spam;
+	const char	*text;
+	int		 error;		/* it cannot be started */
+} said[3];
+static struct {
+	filter_done	*done;
+	void		*arg;
+} asked[3];
+
+struct rspamd *
+rspamd_new(struct http *http, const struct checker *c)
+{
+	return (struct rspamd *)(uintptr_t)c;
+}
+
+void
+rspamd_free(struct rspamd *r)
+{
+	(void)r;
+}
+
+struct rspamd_check *
+rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg)
+{
+	size_t i = (size_t)((struct checker *)r - config.checkers);
+
+	assert_int_equal(tx->session, 7);
+	if (said[i].error != 0) {
+		errno = said[i].error;
+		return NULL;
+	}
+	asked[i].done = done;
+	asked[i].arg = arg;
+	return (struct rspamd_check *)&asked[i];
+}
+
+static void
+answer(size_t i)
+{
+	struct filter_report r = { .action = said[i].action, .has_score = said[i].has_score, .score = said[i].score, .required = 15,
+	    .is_spam = said[i].is_spam };
+
+	if (said[i].error != 0)
+		return;
+	if (said[i].text != NULL)
+		(void)text_copy(r.text, sizeof(r.text), text_span(said[i].text));
+	asked[i].done(asked[i].arg, &r);
+}
+
+/* ---- the rows ---- */
+
+#define NO { FILTER_ACCEPT, false, 0, false, NULL, UP }
+#define SCORE(n) { FILTER_ACCEPT, true, n, false, NULL, UP }
+#define SPAM(n) { FILTER_ACCEPT, true, n, true, NULL, UP }
+#define REJECT(n) { FILTER_REJECT, true, n, false, "it is spam", UP }
+#define SOFT(n) { FILTER_TEMPFAIL, true, n, false, "later", UP }
+#define DOWN { FILTER_TROUBLE, false, 0, false, NULL, UP }
+#define FULL { FILTER_ACCEPT, false, 0, false, NULL, BUSY }
+#define BIG { FILTER_ACCEPT, false, 0, false, NULL, LARGE }
+
+static const struct row {
+	const char	*name;
+	enum check_mode	 mode;
+	unsigned	 reject, tempfail;
+	enum fail_mode	 fail, one;	/* [spamcheck]'s, the second checker's */
+	struct said	 said[3];
+	size_t		 n;
+	int		 code;		/* 0: nothing against it */
+	bool		 is_spam;
+} rows[] = {
+	{ "ham", 0, 0, 0, FAIL_TEMPFAIL, 0, { SCORE(1) }, 1, 0, false },
+	{ "its own word", 0, 0, 0, FAIL_TEMPFAIL, 0, { REJECT(20) }, 1, 550, false },
+	{ "its own soft word", 0, 0, 0, FAIL_TEMPFAIL, 0, { SOFT(3) }, 1, 451, false },
+	{ "no threshold asks less", 0, 30, 0, FAIL_TEMPFAIL, 0, { REJECT(20) }, 1, 550, false },
+	{ "a threshold at its bound", 0, 7, 0, FAIL_TEMPFAIL, 0, { SCORE(7) }, 1, 550, false },
+	{ "below it", 0, 7, 0, FAIL_TEMPFAIL, 0, { SCORE(6.9) }, 1, 0, false },
+	{ "the lower one", 0, 7, 5, FAIL_TEMPFAIL, 0, { SCORE(6) }, 1, 451, false },
+	{ "no score, no threshold", 0, 7, 5, FAIL_TEMPFAIL, 0, { NO }, 1, 0, false },
+	{ "11.20 soft reject whatever the threshold", 0, 7, 0, FAIL_TEMPFAIL, 0, { SOFT(100) }, 1, 451, false },
+	{ "flagged", 0, 0, 0, FAIL_TEMPFAIL, 0, { SPAM(7) }, 1, 0, true },
+	{ "the first that refuses", CHECK_FIRST_REJECT, 0, 0, FAIL_TEMPFAIL, 0, { SCORE(1), SOFT(2), REJECT(20) }, 3, 451, false },
+	{ "one refuses", CHECK_FIRST_REJECT, 0, 0, FAIL_TEMPFAIL, 0, { SCORE(1), SCORE(1), REJECT(20) }, 3, 550, false },
+	{ "not all refuse", CHECK_ALL_REJECT, 0, 0, FAIL_TEMPFAIL, 0, { REJECT(20), SCORE(1), REJECT(20) }, 3, 0, false },
+	{ "all refuse", CHECK_ALL_REJECT, 0, 0, FAIL_TEMPFAIL, 0, { REJECT(20), REJECT(30) }, 2, 550, false },
+	{ "the highest accepts", CHECK_HIGHEST_SCORE, 0, 0, FAIL_TEMPFAIL, 0, { REJECT(5), SCORE(6) }, 2, 0, false },
+	{ "the highest refuses", CHECK_HIGHEST_SCORE, 0, 0, FAIL_TEMPFAIL, 0, { SCORE(5), REJECT(6) }, 2, 550, false },
+	{ "a score beats none", CHECK_HIGHEST_SCORE, 0, 0, FAIL_TEMPFAIL, 0, { NO, REJECT(-1) }, 2, 550, false },
+	{ "one is down", 0, 0, 0, FAIL_TEMPFAIL, 0, { DOWN, SCORE(1) }, 2, 0, false },
+	{ "one is down, the other refuses", 0, 0, 0, FAIL_OPEN, 0, { DOWN, REJECT(20) }, 2, 550, false },
+	{ "one is down, all that are left refuse", CHECK_ALL_REJECT, 0, 0, FAIL_TEMPFAIL, 0, { REJECT(20), DOWN }, 2, 550, false },
+	{ "all are down", 0, 0, 0, FAIL_TEMPFAIL, 0, { DOWN, DOWN }, 2, 451, false },
+	{ "all are down, open", 0, 0, 0, FAIL_OPEN, 0, { DOWN, DOWN }, 2, 0, false },
+	{ "all are down, reject", 0, 0, 0, FAIL_REJECT, 0, { DOWN, DOWN }, 2, 550, false },
+	{ "all are down, the strictest of their modes", 0, 0, 0, FAIL_OPEN, FAIL_TEMPFAIL, { DOWN, DOWN }, 2, 451, false },
+	{ "too many at once", 0, 0, 0, FAIL_TEMPFAIL, 0, { FULL }, 1, 451, false },
+	{ "too large is no trouble", 0, 0, 0, FAIL_TEMPFAIL, 0, { BIG }, 1, 0, false },
+	{ "too large for one", 0, 0, 0, FAIL_TEMPFAIL, 0, { BIG, REJECT(20) }, 2, 550, false },
+	{ "too large for one, the other is down", 0, 0, 0, FAIL_TEMPFAIL, 0, { BIG, DOWN }, 2, 451, false },
+};
+
+static struct filters_story story;
+static unsigned calls;
+
+static void
+note(void *arg, const struct filters_story *s)
+{
+	(void)arg;
+	story = *s;
+	calls++;
+}
+
+static void
+configure(const struct row *t)
+{
+	config = (struct config){ .hostname = hostname, .user = none, .delivery_user = none, .spool_dir = none,
+	    .max_header_size = 4096, .max_message_size = 65536, .check_mode = t->mode, .check_fail_mode = t->fail,
+	    .reject_threshold = t->reject, .tempfail_threshold = t->tempfail, .checkers_n = t->n, .check_add_headers = true };
+	for (size_t i = 0; i < t->n; i++) {
+		(void)snprintf(config.checkers[i].name, sizeof(config.checkers[i].name), "c%zu", i);
+		config.checkers[i].fail_mode = i == 1 ? t->one : FAIL_INHERIT;
+	}
+	memcpy(said, t->said, sizeof(said));
+}
+
+/* In every order of their answers the outcome is the same. */
+static void
+merging(void **state)
+{
+	static const size_t orders[][3] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 2, 0 } };
+	static const char message[] = "X-Spam-Flag: forged\nSubject: x\n\nbody\n";
+
+	(void)state;
+	for (size_t r = 0; r < COUNT(rows); r++) {
+		for (size_t o = 0; o < COUNT(orders); o++) {
+			const struct row *t = &rows[r];
+			struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "",
+			    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC),
+			    .size = MESSAGE_ROOM + sizeof(message) - 1 };
+			struct filters *f;
+			char got[4096] = "";
+
+			print_message("%s, order %zu\n", t->name, o);
+			configure(t);
+			assert_int_equal(pwrite(tx.fd, message, sizeof(message) - 1, MESSAGE_ROOM), sizeof(message) - 1);
+			f = filters_new(&loop, &config, NULL, children, NULL);
+			assert_non_null(f);
+			calls = 0;
+			filters_message(f, &tx, note, NULL);
+			for (size_t i = 0; i < 3; i++)
+				if (orders[o][i] < t->n)
+					answer(orders[o][i]);
+			assert_int_equal(calls, 1);
+			assert_int_equal(filters_pending(f), 0);
+			assert_int_equal(story.verdict.code, t->code);
+			assert_int_equal(story.is_spam, t->is_spam);
+			if (t->code == 0) {
+				assert_true(pread(tx.fd, got, sizeof(got) - 1, (off_t)(tx.header_at == 0 ? MESSAGE_ROOM : tx.header_at)) > 0);
+				assert_non_null(strstr(got, "\nSubject: x\n\nbody\n"));
+				if (story.has_score) {		/* case 9.12 */
+					assert_null(strstr(got, "forged"));
+					assert_non_null(strstr(got, t->is_spam ? "X-Spam-Flag: YES\n" : "X-Spam-Flag: NO\n"));
+				}
+			}
+			filters_free(f);
+			close(tx.fd);
+		}
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(merging),
+	};
+
+	log_init(LOG_ERROR, LOG_LOGFMT, "test");
+	if (loop_init(&loop, 64) == -1 || (children = children_new(&loop, HOOKS_MAX)) == NULL)
+		return 1;
+	return cmocka_run_group_tests_name("filters", tests, NULL, NULL);
+}
