@@ -24,7 +24,7 @@ export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 OBJS = smtpd.o \
 	front.o agent.o \
 	session.o sasl.o message.o header.o content.o sender.o auth.o passwd.o jwt.o oauth.o http.o deliver.o writer.o recipients.o maildir.o limits.o \
-	milter_say.o milter_change.o milter_packet.o \
+	milter.o milter_say.o milter_change.o milter_packet.o \
 	smtp.o json.o ipc.o config.o config_value.o config_check.o child.o sandbox.o loop.o file.o \
 	buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)
