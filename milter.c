@@ -1,9 +1,9 @@
 /*
  * milter.c - milters: the mail server's side of the Sendmail milter protocol, versions 2 to 6.
  *
- * A check walks through the stages of a message (stages[]). At each it says what the milter wants to hear and waits for the reply that
+ * A check walks through the stages of a message (milter_say.h). At each it says what the milter wants to hear and waits for the reply that
  * is due; what a milter does not reply to goes out in one go. All octets from a milter are a stranger's: what breaks the protocol is
- * trouble, and ends the connection. Stages, macros and forms are Postfix's, whose milters we want to work with.
+ * trouble, and ends the connection.
  */
 #include "milter.h"
 
@@ -17,21 +17,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "milter_packet.h"
+#include "milter_change.h"
+#include "milter_say.h"
 
 #define CHECKS_MAX 20		/* of one milter at once; what is more is EAGAIN */
 #define KEPT_MAX 4		/* connections that wait for another message */
 #define KEPT_MS 60000
-#define CHANGES_MAX 1000	/* that a milter may ask for, the octets of a new body not counted */
 #define READ_SIZE 16384
 #define IN_MAX (MILTER_LENGTH + MILTER_PACKET_MAX + READ_SIZE)	/* a packet but its last octet, and one read */
 #define OUT_MAX (4 * 65536)
 #define OUT_FULL 65536		/* nothing is added to as much */
 #define OPENING_MAX 4096	/* what is said of a client */
-
-enum stage {
-	STAGE_OPTIONS, STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_HEADER, STAGE_EOH, STAGE_BODY, STAGE_EOM, STAGE__MAX
-};
 
 enum reuse {
 	REUSE_NOT,
@@ -70,264 +66,16 @@ struct milter_check {
 	struct milter		*milter;
 	struct tx		*tx;		/* borrowed until done */
 	struct content		*content;	/* borrowed until done */
+	struct milter_words	 words;		/* of them */
 	filter_done		*done;
 	void			*arg;
 	struct conn		*conn;		/* owned */
 	const char		*failed;	/* it could not even begin; NULL: it has */
 	int64_t			 total_at;	/* no progress makes it last longer (case 11.51) */
-	enum stage		 stage;
-	size_t			 index;		/* packets said at this stage */
-	uint64_t		 body_said;	/* octets of the body */
-	bool			 body_cr;	/* the CR of the next LF has been said */
+	enum milter_at		 stage;
 	bool			 waiting;	/* for a reply */
-	bool			 changed;	/* a change has begun to be made: the message cannot be accepted as it was (case 11.55) */
-	bool			 body_new;
-	size_t			 changes;	/* asked for */
-	size_t			 ignored;	/* of the envelope, without the key */
-	size_t			 left_out;	/* that cannot be made */
-	size_t			 above;		/* fields above our Received field, which is not there yet */
-	bool			 quarantine;
-	char			 reason[64];	/* of it */
+	struct milter_changes	 changes;
 };
-
-/* ---- what is said at each stage ---- */
-
-static void
-add_macro(struct buf *b, const char *name, const char *value)
-{
-	milter_add_str(b, text_span(name));
-	milter_add_str(b, text_span(value));
-}
-
-/* "unknown": names of addresses are not looked up here. */
-static void
-macros_connect(const struct milter_check *k, struct buf *b)
-{
-	const struct tx *tx = k->tx;
-	char address[80];
-
-	(void)snprintf(address, sizeof(address), "%s%.64s", strchr(tx->client_address, ':') != NULL ? "IPv6:" : "", tx->client_address);
-	add_macro(b, "j", tx->config->hostname);
-	add_macro(b, "{daemon_name}", tx->listener->name);
-	add_macro(b, "v", "smtpd");
-	add_macro(b, "{client_addr}", address);
-	add_macro(b, "{client_name}", "unknown");
-	add_macro(b, "{client_port}", "0");
-	add_macro(b, "{client_ptr}", "unknown");
-	(void)snprintf(address, sizeof(address), "unknown [%.64s]", tx->client_address);
-	add_macro(b, "_", address);
-}
-
-static void
-put_connect(const struct milter_check *k, struct buf *b)
-{
-	const char *address = k->tx->client_address;
-
-	if (address[0] == '\0') {
-		milter_add_str(b, SPAN("unknown"));
-		buf_add_char(b, 'U');
-		return;
-	}
-	buf_add_char(b, '[');
-	buf_add_str(b, address);
-	milter_add_str(b, SPAN("]"));
-	buf_add_char(b, strchr(address, ':') != NULL ? '6' : '4');
-	buf_add(b, "\0", 2);	/* the port, which the agent does not know */
-	milter_add_str(b, text_span(address));
-}
-
-static const char *
-cipher_bits(const char *cipher)
-{
-	static const struct { const char *part, *bits; } rows[] = {
-		{ "AES256", "256" }, { "AES_256", "256" }, { "CHACHA20", "256" }, { "AES128", "128" }, { "AES_128", "128" }, { "3DES", "168" },
-	};
-
-	for (size_t i = 0; i < COUNT(rows); i++)
-		if (strstr(cipher, rows[i].part) != NULL)
-			return rows[i].bits;
-	return NULL;
-}
-
-static void
-macros_helo(const struct milter_check *k, struct buf *b)
-{
-	const char *bits = cipher_bits(k->tx->tls_cipher);
-
-	if (k->tx->tls_version[0] == '\0')
-		return;
-	add_macro(b, "{tls_version}", k->tx->tls_version);
-	add_macro(b, "{cipher}", k->tx->tls_cipher);
-	if (bits != NULL)
-		add_macro(b, "{cipher_bits}", bits);
-}
-
-static void
-put_helo(const struct milter_check *k, struct buf *b)
-{
-	milter_add_str(b, text_span(k->tx->helo));
-}
-
-/* The macros prefix_addr, prefix_host and prefix_mailer of an address. */
-static void
-add_address_macros(const struct milter_check *k, struct buf *b, const char *prefix, const struct mailbox *m)
-{
-	const struct config *c = k->tx->config;
-	const char *host = m->domain[0] == '\0' ? c->hostname : m->domain;
-	bool local = m->domain[0] == '\0';
-	char address[SMTP_ADDRESS_MAX + 1], name[32];
-
-	for (size_t i = 0; i < c->domains.n && !local; i++)
-		local = strcmp(c->domains.v[i], host) == 0;
-	smtp_mailbox_print(m, address);
-	(void)snprintf(name, sizeof(name), "{%s_addr}", prefix);
-	add_macro(b, name, address);
-	(void)snprintf(name, sizeof(name), "{%s_host}", prefix);
-	add_macro(b, name, host);
-	(void)snprintf(name, sizeof(name), "{%s_mailer}", prefix);
-	add_macro(b, name, local ? "local" : "smtp");
-}
-
-static void
-macros_message(const struct milter_check *k, struct buf *b)
-{
-	add_macro(b, "i", k->tx->id);
-}
-
-/* Which mechanism it was is not known here; that there is a type tells a signing milter that the client has authenticated. */
-static void
-macros_mail(const struct milter_check *k, struct buf *b)
-{
-	macros_message(k, b);
-	if (k->tx->auth_user[0] != '\0') {
-		add_macro(b, "{auth_type}", "SASL");
-		add_macro(b, "{auth_authen}", k->tx->auth_user);
-	}
-	add_address_macros(k, b, "mail", &k->tx->sender);
-}
-
-static void
-add_path(struct buf *b, const struct mailbox *m)
-{
-	char address[SMTP_ADDRESS_MAX + 1];
-
-	smtp_mailbox_print(m, address);
-	buf_add_char(b, '<');
-	buf_add_str(b, address);
-	milter_add_str(b, SPAN(">"));
-}
-
-static void
-put_mail(const struct milter_check *k, struct buf *b)
-{
-	add_path(b, &k->tx->sender);
-	if (k->tx->body == SMTP_BODY_8BITMIME)
-		milter_add_str(b, SPAN("BODY=8BITMIME"));
-	if (k->tx->utf8)
-		milter_add_str(b, SPAN("SMTPUTF8"));
-}
-
-static void
-macros_rcpt(const struct milter_check *k, struct buf *b)
-{
-	macros_message(k, b);
-	add_address_macros(k, b, "rcpt", &k->tx->rcpts[k->index]);
-}
-
-static void
-put_rcpt(const struct milter_check *k, struct buf *b)
-{
-	add_path(b, &k->tx->rcpts[k->index]);
-}
-
-/* Folds are LF and a blank. The first blank is not said unless it is asked for, as Sendmail has it. */
-static void
-put_header(const struct milter_check *k, struct buf *b)
-{
-	const struct content_field *f = &k->content->fields[k->index];
-	bool eat = (k->conn->options.steps & MILTER_HDR_LEADSPC) == 0 && f->value.len > 0 && f->value.p[0] == ' ';
-
-	milter_add_str(b, f->name);
-	milter_add_text(b, text_sub(f->value, eat, f->value.len));
-}
-
-static const struct stage_row {
-	const char	*name;
-	char		 command;
-	uint32_t	 unwanted, silent;	/* the milter does not want to hear it; does not reply to it */
-	uint32_t	 macros_since;		/* the version of the protocol */
-	void		(*macros)(const struct milter_check *k, struct buf *b);
-	void		(*put)(const struct milter_check *k, struct buf *b);
-} stages[STAGE__MAX] = {
-	[STAGE_OPTIONS] = { "options", 'O', 0, 0, 0, NULL, NULL },
-	[STAGE_CONNECT] = { "connect", 'C', MILTER_NOCONNECT, MILTER_NR_CONN, 2, macros_connect, put_connect },
-	[STAGE_HELO] = { "helo", 'H', MILTER_NOHELO, MILTER_NR_HELO, 2, macros_helo, put_helo },
-	[STAGE_MAIL] = { "mail", 'M', MILTER_NOMAIL, MILTER_NR_MAIL, 2, macros_mail, put_mail },
-	[STAGE_RCPT] = { "rcpt", 'R', MILTER_NORCPT, MILTER_NR_RCPT, 2, macros_rcpt, put_rcpt },
-	[STAGE_DATA] = { "data", 'T', MILTER_NODATA, MILTER_NR_DATA, 4, macros_message, NULL },
-	[STAGE_HEADER] = { "header", 'L', MILTER_NOHDRS, MILTER_NR_HDR, 0, NULL, put_header },
-	[STAGE_EOH] = { "eoh", 'N', MILTER_NOEOH, MILTER_NR_EOH, 6, macros_message, NULL },
-	[STAGE_BODY] = { "body", 'B', MILTER_NOBODY, MILTER_NR_BODY, 0, NULL, NULL },
-	[STAGE_EOM] = { "eom", 'E', 0, 0, 2, macros_message, NULL },
-};
-
-static void
-put_macros(const struct milter_check *k, enum stage stage, struct buf *b)
-{
-	size_t at = milter_begin(b, 'D');
-
-	buf_add_char(b, stages[stage].command);
-	stages[stage].macros(k, b);
-	milter_end(b, at);
-}
-
-static void
-put_stage(const struct milter_check *k, enum stage stage, struct buf *b)
-{
-	size_t at = milter_begin(b, stages[stage].command);
-
-	if (stages[stage].put != NULL)
-		stages[stage].put(k, b);
-	milter_end(b, at);
-}
-
-/* What it hears of the client, whatever it wants to hear: the same for two messages, and a connection may go on with the second. */
-static void
-put_opening(const struct milter_check *k, struct buf *b)
-{
-	put_macros(k, STAGE_CONNECT, b);
-	put_stage(k, STAGE_CONNECT, b);
-	put_macros(k, STAGE_HELO, b);
-	put_stage(k, STAGE_HELO, b);
-}
-
-/* The next chunk of the body, with CRLF for LF; a chunk may end between the two. 0, or -1: it cannot be read. */
-static int
-put_body(struct milter_check *k, struct buf *b)
-{
-	const struct content *c = k->content;
-	uint64_t left = c->body_len - k->body_said;
-	size_t at = milter_begin(b, 'B'), n = 0, i;
-	char raw[MILTER_CHUNK_MAX], chunk[MILTER_CHUNK_MAX];
-	ssize_t got = pread(c->body_fd, raw, left < sizeof(raw) ? (size_t)left : sizeof(raw), (off_t)(c->body_at + k->body_said));
-
-	if (got <= 0)
-		return -1;
-	for (i = 0; i < (size_t)got && n < sizeof(chunk); i++) {
-		if (raw[i] == '\n' && !k->body_cr) {
-			chunk[n++] = '\r';
-			k->body_cr = true;
-			if (n == sizeof(chunk))
-				break;
-		}
-		chunk[n++] = raw[i];
-		k->body_cr = false;
-	}
-	k->body_said += i;
-	buf_add(b, chunk, n);
-	milter_end(b, at);
-	return 0;
-}
 
 /* ---- connections ---- */
 
@@ -434,20 +182,20 @@ keep(struct conn *c)
 
 /* A kept connection for this check; *stage: what comes next on it; opening may be taken. NULL: there is none. */
 static struct conn *
-find_kept(struct milter_check *k, struct buf *opening, enum stage *stage)
+find_kept(struct milter_check *k, struct buf *opening, enum milter_at *stage)
 {
 	struct milter *m = k->milter;
 	struct conn *c;
 
 	for (size_t i = 0; i < KEPT_MAX && (c = m->kept[i]) != NULL; i++) {
 		if (c->session == k->tx->session && c->session != 0 && text_eq(buf_span(&c->opening), buf_span(opening))) {
-			*stage = STAGE_MAIL;
+			*stage = MILTER_AT_MAIL;
 			return take_kept(m, i);
 		}
 	}
 	for (size_t i = 0; i < KEPT_MAX && !m->no_nc && (c = m->kept[i]) != NULL; i++) {
 		if (c->reuse == REUSE_ANY) {
-			*stage = STAGE_CONNECT;
+			*stage = MILTER_AT_CONNECT;
 			milter_add_command(&c->out, 'K');
 			buf_clear(&c->opening);
 			c->opening = *opening;
@@ -479,13 +227,13 @@ add_detail(const struct milter_check *k, struct filter_report *r, const char *wh
 	struct buf b;
 
 	buf_fixed(&b, r->detail, sizeof(r->detail) - 1);
-	buf_printf(&b, "%s at %s", what, stages[k->stage].name);
-	if (k->quarantine)
-		buf_printf(&b, ", quarantine: %s", k->reason);
-	if (k->ignored > 0)
-		buf_printf(&b, ", %zu changes of the envelope ignored", k->ignored);
-	if (k->left_out > 0)
-		buf_printf(&b, ", %zu changes left out", k->left_out);
+	buf_printf(&b, "%s at %s", what, milter_stages[k->stage].name);
+	if (k->changes.quarantine)
+		buf_printf(&b, ", quarantine: %s", k->changes.reason);
+	if (k->changes.ignored > 0)
+		buf_printf(&b, ", %zu changes of the envelope ignored", k->changes.ignored);
+	if (k->changes.left_out > 0)
+		buf_printf(&b, ", %zu changes left out", k->changes.left_out);
 }
 
 /* Report and end. done() may start another check. */
@@ -494,7 +242,7 @@ finish(struct milter_check *k, struct filter_report *r, enum reuse reuse)
 {
 	filter_done *done = k->done;
 	void *arg = k->arg;
-	bool abort_first = k->stage < STAGE_EOM;
+	bool abort_first = k->stage < MILTER_AT_EOM;
 	uint64_t session = k->tx->session;
 	struct conn *c = release(k);
 
@@ -515,11 +263,11 @@ trouble(struct milter_check *k, const char *why)
 	struct filter_report r = { .action = FILTER_TEMPFAIL, .esc = "4.7.1" };
 	const struct milter_config *config = k->milter->config;
 
-	log_warn(k->tx->session, "milter", LF_STR("name", config->name), LF_STR("id", k->tx->id), LF_STR("stage", stages[k->stage].name),
+	log_warn(k->tx->session, "milter", LF_STR("name", config->name), LF_STR("id", k->tx->id), LF_STR("stage", milter_stages[k->stage].name),
 	    LF_STR("error", why));
-	if (config->default_action == MILTER_ACCEPT && !k->changed) {
+	if (config->default_action == MILTER_ACCEPT && !k->changes.begun) {
 		r = (struct filter_report){ .action = FILTER_ACCEPT };
-	} else if (config->default_action == MILTER_REJECT && !k->changed) {
+	} else if (config->default_action == MILTER_REJECT && !k->changes.begun) {
 		r = (struct filter_report){ .action = FILTER_REJECT, .esc = "5.7.1" };
 	}
 	add_detail(k, &r, why);
@@ -550,181 +298,18 @@ decide(struct milter_check *k, const struct milter_reply *reply)
 		r.action = FILTER_TEMPFAIL;
 	if (r.action == FILTER_ACCEPT && k->tx->rcpts_n == 0)	/* it has removed all */
 		r.action = FILTER_DISCARD;
-	else if (r.action == FILTER_ACCEPT && k->quarantine)
+	else if (r.action == FILTER_ACCEPT && k->changes.quarantine)
 		r.action = FILTER_QUARANTINE;
 	add_detail(k, &r, rows[reply->answer].what);
 	/*
 	 * What was said of the client is final for its connection. libmilter knows QUIT_NC, but only where a message has ended with CONTINUE;
 	 * after anything else it does not hear it, and then waits for MAIL.
 	 */
-	if (k->stage < STAGE_MAIL || reply->answer == ANSWER_SHUTDOWN || reply->answer == ANSWER_CONN_FAIL)
+	if (k->stage < MILTER_AT_MAIL || reply->answer == ANSWER_SHUTDOWN || reply->answer == ANSWER_CONN_FAIL)
 		reuse = REUSE_NOT;
 	else if (reply->answer == ANSWER_CONTINUE && k->conn->options.version >= MILTER_VERSION)
 		reuse = REUSE_ANY;
 	finish(k, &r, reuse);
-}
-
-/* ---- changes of the message ---- */
-
-/* "<local@domain>", with or without the brackets, "<>" only for a sender. */
-static bool
-read_address(const struct milter_check *k, struct span s, bool null, struct mailbox *m)
-{
-	struct span rest = text_trim(s);
-	enum smtp_path r;
-
-	if (rest.len > 0 && rest.p[0] != '<')
-		return smtp_mailbox(rest, k->tx->utf8, m) == SMTP_PATH_OK;
-	r = smtp_path(&rest, k->tx->utf8, !null, m);
-	return rest.len == 0 && (r == SMTP_PATH_OK || (null && r == SMTP_PATH_NULL));
-}
-
-static size_t
-find_rcpt(const struct tx *tx, const struct mailbox *m)
-{
-	char key[SMTP_PATH_MAX + 1], other[SMTP_PATH_MAX + 1];
-	size_t i;
-
-	smtp_mailbox_key(m, key);
-	for (i = 0; i < tx->rcpts_n; i++) {
-		smtp_mailbox_key(&tx->rcpts[i], other);
-		if (strcmp(key, other) == 0)
-			break;
-	}
-	return i;
-}
-
-static int
-add_rcpt(struct tx *tx, const struct mailbox *m)
-{
-	if (find_rcpt(tx, m) < tx->rcpts_n)
-		return 0;
-	if (tx->rcpts_n >= tx->config->max_recipients)
-		return -1;
-	if (tx->rcpts_n == tx->rcpts_max) {
-		size_t max = 2 * tx->rcpts_max + 1;
-		struct mailbox *v = reallocarray(tx->rcpts, max, sizeof(*v));
-
-		if (v == NULL)
-			return -1;
-		tx->rcpts = v;
-		tx->rcpts_max = max;
-	}
-	tx->rcpts[tx->rcpts_n++] = *m;
-	return 0;
-}
-
-static int
-change_envelope(struct milter_check *k, const struct milter_reply *r)
-{
-	struct tx *tx = k->tx;
-	struct mailbox m;
-	size_t i;
-
-	if (!read_address(k, r->name, r->answer == ANSWER_CHGFROM, &m))
-		return -1;
-	if (r->answer == ANSWER_ADDRCPT)
-		return add_rcpt(tx, &m);
-	if (r->answer == ANSWER_CHGFROM) {
-		tx->sender = m;
-		return 0;
-	}
-	i = find_rcpt(tx, &m);
-	if (i == tx->rcpts_n)
-		return 0;
-	tx->rcpts_n--;
-	memmove(&tx->rcpts[i], &tx->rcpts[i + 1], (tx->rcpts_n - i) * sizeof(tx->rcpts[0]));
-	return 0;
-}
-
-/*
- * The MTA's own Received field counts for the index (Sendmail, Postfix): 0 is above it, 1 below it. Ours comes later, in front of all;
- * what is to be above it is then right below.
- */
-static int
-insert_header(struct milter_check *k, const struct milter_reply *r)
-{
-	struct content *c = k->content;
-	bool above = r->index <= k->above;
-	size_t index = above ? r->index : r->index - 1;
-
-	if (content_insert(c, index > c->fields_n ? c->fields_n : index, r->name, r->value) == -1)
-		return -1;
-	k->above += above;
-	return 0;
-}
-
-static int
-change_header(struct milter_check *k, const struct milter_reply *r)
-{
-	struct content *c = k->content;
-	char name[CONTENT_NAME_MAX + 1];
-	size_t i;
-
-	if (text_copy(name, sizeof(name), r->name) == -1)
-		return -1;
-	i = content_find(c, name, r->index == 0 ? 1 : r->index);	/* Sendmail takes 0 for 1 */
-	if (i != SIZE_MAX && r->value.len > 0)
-		return content_change(c, i, r->value);
-	if (i != SIZE_MAX) {
-		content_delete(c, i);
-		if (i < k->above)
-			k->above--;
-		return 0;
-	}
-	return r->value.len == 0 ? 0 : content_insert(c, c->fields_n, r->name, r->value);
-}
-
-static int
-replace_body(struct milter_check *k, struct span octets)
-{
-	if (!k->body_new && content_body_new(k->content) == -1)
-		return -1;
-	k->body_new = true;
-	return content_body_add(k->content, octets.p, octets.len);
-}
-
-static void
-set_quarantine(struct milter_check *k, struct span reason)
-{
-	size_t n = reason.len < sizeof(k->reason) - 1 ? reason.len : sizeof(k->reason) - 1;
-
-	k->quarantine = true;
-	for (size_t i = 0; i < n; i++)
-		k->reason[i] = is_vchar(reason.p[i]) || reason.p[i] == ' ' ? reason.p[i] : '?';
-	k->reason[n] = '\0';
-}
-
-/* A change that this message can do without is left out: a field that is none, an address that cannot be read. NULL, or what is wrong. */
-static const char *
-change(struct milter_check *k, const struct milter_reply *r)
-{
-	int done = 0;
-
-	if (k->stage != STAGE_EOM || (k->conn->options.actions & r->action) == 0)
-		return "a change of the message that was not agreed on";
-	if ((r->answer != ANSWER_REPLBODY || r->value.len == 0) && ++k->changes > CHANGES_MAX)
-		return "too many changes";
-	k->changed = true;
-	errno = 0;
-	if (r->answer == ANSWER_REPLBODY)
-		return replace_body(k, r->value) == -1 ? "its new body cannot be stored" : NULL;
-	if (r->answer == ANSWER_QUARANTINE)
-		set_quarantine(k, r->name);
-	else if (r->answer == ANSWER_ADDHEADER)
-		done = content_insert(k->content, k->content->fields_n, r->name, r->value);
-	else if (r->answer == ANSWER_INSHEADER)
-		done = insert_header(k, r);
-	else if (r->answer == ANSWER_CHGHEADER)
-		done = change_header(k, r);
-	else if (k->milter->config->envelope)
-		done = change_envelope(k, r);
-	else
-		k->ignored++;
-	if (done == -1 && errno == ENOMEM)
-		return "no memory for its changes";
-	k->left_out += done == -1;
-	return NULL;
 }
 
 /* ---- the stages, one after the other ---- */
@@ -734,7 +319,7 @@ static void
 begin_wait(struct milter_check *k)
 {
 	const struct milter_config *c = k->milter->config;
-	int64_t at = k->milter->loop->now_ms + (k->stage < STAGE_HEADER ? c->command_ms : c->content_ms);
+	int64_t at = k->milter->loop->now_ms + (k->stage < MILTER_AT_HEADER ? c->command_ms : c->content_ms);
 
 	loop_deadline(&k->conn->slot, at < k->total_at ? at : k->total_at);
 }
@@ -743,7 +328,7 @@ static void
 next_stage(struct milter_check *k)
 {
 	k->stage++;
-	k->index = 0;
+	k->words.index = 0;
 }
 
 /* Whether there is something (more) to say at this stage. */
@@ -751,40 +336,40 @@ static bool
 has_more(const struct milter_check *k)
 {
 	switch (k->stage) {
-	case STAGE_RCPT:
-		return k->index < k->tx->rcpts_n;
-	case STAGE_HEADER:
-		return k->index < k->content->fields_n;
-	case STAGE_BODY:
-		return k->body_said < k->content->body_len;
-	case STAGE_OPTIONS: case STAGE_CONNECT: case STAGE_HELO: case STAGE_MAIL: case STAGE_DATA: case STAGE_EOH: case STAGE_EOM:
-	case STAGE__MAX:
+	case MILTER_AT_RCPT:
+		return k->words.index < k->tx->rcpts_n;
+	case MILTER_AT_HEADER:
+		return k->words.index < k->content->fields_n;
+	case MILTER_AT_BODY:
+		return k->words.body_said < k->content->body_len;
+	case MILTER_AT_OPTIONS: case MILTER_AT_CONNECT: case MILTER_AT_HELO: case MILTER_AT_MAIL: case MILTER_AT_DATA: case MILTER_AT_EOH: case MILTER_AT_EOM:
+	case MILTER_AT__MAX:
 		break;
 	}
-	return k->index == 0;
+	return k->words.index == 0;
 }
 
 /* One packet, after its macros, which a milter gets of each stage. NULL, or why the message cannot be said. */
 static const char *
 say(struct milter_check *k)
 {
-	const struct stage_row *row = &stages[k->stage];
+	const struct milter_stage *row = &milter_stages[k->stage];
 	struct conn *c = k->conn;
-	bool unwanted = (c->options.steps & row->unwanted) != 0 || (k->stage == STAGE_DATA && c->options.version < row->macros_since);
+	bool unwanted = (c->options.steps & row->unwanted) != 0 || (k->stage == MILTER_AT_DATA && c->options.version < row->macros_since);
 
 	if (row->macros != NULL && c->options.version >= row->macros_since)
-		put_macros(k, k->stage, &c->out);
+		milter_put_macros(&k->words, k->stage, &c->out);
 	if (unwanted && row->macros == NULL) {
 		next_stage(k);
 		return NULL;
 	}
-	if (!unwanted && k->stage == STAGE_BODY) {
-		if (put_body(k, &c->out) == -1)
+	if (!unwanted && k->stage == MILTER_AT_BODY) {
+		if (milter_put_body(&k->words, &c->out) == -1)
 			return "the message cannot be read";
 	} else if (!unwanted) {
-		put_stage(k, k->stage, &c->out);
+		milter_put_stage(&k->words, k->stage, &c->out);
 	}
-	k->index++;
+	k->words.index++;
 	k->waiting = !unwanted && (c->options.steps & row->silent) == 0;
 	return c->out.failed ? "a part of the message is too long for it" : NULL;
 }
@@ -843,6 +428,7 @@ take_options(struct milter_check *k, char command, struct span data)
 {
 	const char *why = milter_read_options(command, data, &k->conn->options);
 
+	k->words.leading_space = (k->conn->options.steps & MILTER_HDR_LEADSPC) != 0;
 	k->waiting = false;
 	next_stage(k);
 	return why;
@@ -859,13 +445,13 @@ take_packet(struct milter_check *k, char command, struct span data)
 		trouble(k, "a reply that is not due");
 		return false;
 	}
-	if (k->stage == STAGE_OPTIONS) {
+	if (k->stage == MILTER_AT_OPTIONS) {
 		why = take_options(k, command, data);
 	} else {
 		milter_read_reply(command, data, &r);
 		switch (r.answer) {
 		case ANSWER_CONTINUE:
-			if (k->stage == STAGE_EOM) {
+			if (k->stage == MILTER_AT_EOM) {
 				decide(k, &r);
 				return false;
 			}
@@ -876,7 +462,7 @@ take_packet(struct milter_check *k, char command, struct span data)
 			decide(k, &r);
 			return false;
 		case ANSWER_SKIP:	/* the rest of what this stage has to say */
-			if (k->stage != STAGE_RCPT && k->stage != STAGE_HEADER && k->stage != STAGE_BODY) {
+			if (k->stage != MILTER_AT_RCPT && k->stage != MILTER_AT_HEADER && k->stage != MILTER_AT_BODY) {
 				why = "a reply that does not belong here";
 				break;
 			}
@@ -887,7 +473,10 @@ take_packet(struct milter_check *k, char command, struct span data)
 			break;
 		case ANSWER_ADDHEADER: case ANSWER_INSHEADER: case ANSWER_CHGHEADER: case ANSWER_REPLBODY: case ANSWER_ADDRCPT:
 		case ANSWER_DELRCPT: case ANSWER_CHGFROM: case ANSWER_QUARANTINE:
-			why = change(k, &r);
+			if (k->stage != MILTER_AT_EOM || (k->conn->options.actions & r.action) == 0)
+				why = "a change of the message that was not agreed on";
+			else
+				why = milter_change(&k->changes, &r);
 			break;
 		case ANSWER_BAD: case ANSWER__MAX:
 			why = "a reply that cannot be understood";
@@ -914,7 +503,15 @@ take_packets(struct milter_check *k)
 
 	while ((frame = milter_frame(buf_span(&c->in), &command, &data, &len)) == FRAME_WHOLE) {
 		buf_drop(&c->in, len);	/* data is still there */
-		if (!take_packet(k, command, data) || (!k->waiting && !advance(k)))
+		if (!take_packet(k, command, data))
+			return;
+		if (k->waiting)
+			continue;
+		if (buf_len(&c->in) > 0) {	/* what came with it answers something that has not been said */
+			trouble(k, "a reply that is not due");
+			return;
+		}
+		if (!advance(k))
 			return;
 	}
 	if (frame == FRAME_BAD) {
@@ -946,6 +543,7 @@ read_more(struct milter_check *k)
 {
 	struct conn *c = k->conn;
 	char octets[READ_SIZE];
+	int one = 1;
 	ssize_t n = recv(c->fd, octets, sizeof(octets), 0);
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
@@ -955,6 +553,9 @@ read_more(struct milter_check *k)
 		return;
 	}
 	c->answered = true;
+	/* Else what a milter says in several packets waits for our delayed acknowledgement: 40 ms a message. If it fails, it is slow. */
+	if (k->stage == MILTER_AT_EOM && k->milter->address.ss_family != AF_UNIX)
+		(void)setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
 	if (buf_add(&c->in, octets, (size_t)n) == -1)	/* the bound is never passed: no memory */
 		trouble(k, "no memory for its reply");
 	else
@@ -1010,15 +611,14 @@ conn_ready(void *arg, short revents)
 
 /* The check begins on this connection. */
 static void
-begin_on(struct milter_check *k, struct conn *c, enum stage stage)
+begin_on(struct milter_check *k, struct conn *c, enum milter_at stage)
 {
 	k->conn = c;
 	c->check = k;
 	c->answered = false;
 	k->stage = stage;
-	k->index = 0;
-	k->body_said = 0;
-	k->body_cr = false;
+	k->words = (struct milter_words){ .tx = k->tx, .content = k->content,
+	    .leading_space = (c->options.steps & MILTER_HDR_LEADSPC) != 0 };
 	k->waiting = false;
 }
 
@@ -1032,8 +632,8 @@ begin_new(struct milter_check *k)
 
 	if (c == NULL)
 		return -1;
-	begin_on(k, c, STAGE_OPTIONS);
-	put_opening(k, &c->opening);
+	begin_on(k, c, MILTER_AT_OPTIONS);
+	milter_put_opening(&k->words, &c->opening);
 	k->failed = why != NULL ? why : c->opening.failed ? "what is to be said of the client is too long" : NULL;
 	loop_deadline(&c->slot, k->failed != NULL ? m->loop->now_ms : m->loop->now_ms + m->config->connect_ms);
 	return 0;
@@ -1064,7 +664,7 @@ read_socket(const char *address, struct sockaddr_storage *ss, socklen_t *len)
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
 	bool v6 = text_starts_nocase(s, "inet6:");
 	char name[INET6_ADDRSTRLEN];
-	size_t colon = s.len;
+	size_t colon;
 	uint64_t n;
 
 	memset(ss, 0, sizeof(*ss));
@@ -1138,7 +738,7 @@ milter_start(struct milter *m, struct tx *tx, struct content *content, filter_do
 	struct milter_check *k;
 	struct buf opening;
 	struct conn *c;
-	enum stage stage;
+	enum milter_at stage;
 	size_t i = 0;
 
 	while (i < CHECKS_MAX && m->checks[i] != NULL)
@@ -1150,10 +750,11 @@ milter_start(struct milter *m, struct tx *tx, struct content *content, filter_do
 	k = calloc(1, sizeof(*k));
 	if (k == NULL)
 		return NULL;
-	*k = (struct milter_check){ .milter = m, .tx = tx, .content = content, .done = done, .arg = arg, .above = content->added };
+	*k = (struct milter_check){ .milter = m, .tx = tx, .content = content, .words = { .tx = tx, .content = content },
+	    .changes = { .tx = tx, .content = content, .envelope = config->envelope, .above = content->added }, .done = done, .arg = arg };
 	k->total_at = m->loop->now_ms + config->connect_ms + 2 * (config->command_ms + config->content_ms);
 	buf_init(&opening, OPENING_MAX);
-	put_opening(k, &opening);
+	milter_put_opening(&k->words, &opening);
 	c = find_kept(k, &opening, &stage);
 	buf_clear(&opening);
 	if (c != NULL) {
