@@ -864,6 +864,18 @@ message_finish(struct work *w)
 	return false;
 }
 
+/* A milter that may change the envelope may not make of it what no delivery can keep: one reply is one outcome. */
+static bool
+can_be_delivered(const struct tx *tx)
+{
+	const struct config *c = tx->config;
+
+	for (size_t i = 0; i < tx->rcpts_n; i++)
+		if (is_our_domain(c, tx->rcpts[i].domain) == tx->foreign)
+			return false;
+	return tx->rcpts_n == 1 || !(tx->foreign ? c->relay_per_recipient : c->per_recipient);
+}
+
 static void
 message_filtered(void *arg, const struct filters_story *s)
 {
@@ -882,6 +894,8 @@ message_filtered(void *arg, const struct filters_story *s)
 	}
 	if (s->discarded)
 		verdict_set(&v, 250, "2.0.0", "Ok: %s", w->tx.id);
+	else if (v.code == 0 && !can_be_delivered(&w->tx))
+		verdict_set(&v, 451, "4.3.5", "Filters are not configured properly");
 	if (v.code != 0) {
 		w->filtered = true;
 		message_done(w, &v, s->discarded ? "discarded" : "filter");
