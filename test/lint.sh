@@ -10,6 +10,7 @@ done
 for f in *.h; do # each header stands alone
 	gcc $flags -Wall -Wextra -Werror -fsyntax-only -x c "$f"
 done
-cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -D__x86_64__ -D_GNU_SOURCE -I. \
+cppcheck --quiet -j "$(nproc)" --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -D__x86_64__ -D_GNU_SOURCE -I. \
 	--suppress=missingIncludeSystem --suppress=unusedStructMember "$@"
-clang-tidy --quiet --warnings-as-errors='*' "$@" -- $flags
+# shellcheck disable=SC2086
+printf '%s\n' "$@" | xargs -P "$(nproc)" -I FILE clang-tidy --quiet --warnings-as-errors='*' FILE -- $flags
