@@ -160,9 +160,11 @@ lint: build/host/include/ini.h
 
 bench: smtpd
 	bench/run
+	bench/tls
 
 bench-quick: smtpd
 	bench/run --quick
+	bench/tls --quick
 
 install: $(SMTPD)
 	install -D -m 755 $(SMTPD) $(DESTDIR)$(PREFIX)/sbin/smtpd

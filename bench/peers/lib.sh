@@ -4,6 +4,8 @@
 #   start   write a configuration below $BENCH_DIR and become the server, in the foreground, on 127.0.0.1:$BENCH_PORT;
 #           mail for user@example.test goes into a Maildir at or below $BENCH_DIR/Maildir; SIGTERM ends it
 # Environment: BENCH_DIR (of this server alone), BENCH_PORT, BENCH_MAXCONN, BENCH_PREFIX, BENCH_TOOLS (load, mda), SMTPD.
+# With BENCH_TLS_PORT (bench/tls), TLS from the first octet on that port, too, by $BENCH_CERT.pem and its key $BENCH_CERT.key;
+# smtpd then takes tokens of $BENCH_ISSUER by $BENCH_JWKS.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
