@@ -51,13 +51,14 @@ release(struct span s)
 	free((void *)(uintptr_t)s.p);
 }
 
-/* What a filter has put there: one field, whose lines go on with a blank and are neither too long nor empty. */
+/* What a filter has put there: one field, whose lines go on with a blank and are neither too long nor empty; the value may begin
+ * on the line behind the name, where only so it fits. */
 static void
 check_new(const struct content_field *f)
 {
 	struct span rest = f->value, line;
 
-	must(f->own != NULL && rest.len > 0 && is_class(rest.p[0], C_WSP));
+	must(f->own != NULL && rest.len > 0 && (rest.p[0] == '\n' || is_class(rest.p[0], C_WSP)));
 	for (bool first = true; text_token(&rest, "\n", &line); first = false) {
 		must(line.len + (first ? f->name.len + 1 : 0) <= LINE_LENGTH_MAX);
 		must(first || (is_class(line.p[0], C_WSP) && text_trim(line).len > 0));
