@@ -51,6 +51,19 @@ header_len(struct span message)
 	return message.len - rest.len;
 }
 
+bool
+header_is_cut(struct span start)
+{
+	struct span rest = text_sub(start, header_len(start), start.len);
+	size_t n = 0;
+
+	while (n < rest.len && is_vchar(rest.p[n]) && rest.p[n] != ':')
+		n++;
+	while (n < rest.len && is_class(rest.p[n], C_WSP))
+		n++;
+	return n == rest.len;	/* nothing, or what a colon makes a field */
+}
+
 /* Whether a line of a folded value is white space alone: some readers end the header block there (case 9.9). */
 static bool
 has_blank_line(struct span value)

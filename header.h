@@ -22,6 +22,8 @@ struct header_field {
 bool		header_next(struct span *rest, struct header_field *f);
 /* The length of the header block at the start of a message: up to the empty line or the first line that is no field. */
 size_t		header_len(struct span message);
+/* Whether the header block of a message that begins with start may go on behind it. */
+bool		header_is_cut(struct span start);
 
 enum header_from {
 	FROM_OK,

@@ -10,6 +10,7 @@
 
 #include "header.h"
 
+#define FIRST_READ 16384	/* octets of a message, in which nearly every header ends */
 #define RECEIVED_MAX 50		/* Received fields of a message that goes in circles (case 9.10) */
 
 static bool
@@ -47,6 +48,12 @@ read_body(const struct tx *tx, size_t n)
 	if (got >= 0)	/* the front has cut it off */
 		errno = EIO;
 	return NULL;
+}
+
+static void
+release(struct span s)
+{
+	free((char *)(uintptr_t)s.p);
 }
 
 /* What the header block says: a loop, and whether the login may send with this From. false with what the client is told, and why. */
@@ -88,21 +95,27 @@ bool
 policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct verdict *v, const char **why)
 {
 	uint64_t body = tx->size - MESSAGE_ROOM, max = tx->config->max_header_size;
-	size_t n = (size_t)(body < max ? body : max);
-	struct span start = { read_body(tx, n), n };
-	bool good = false;
+	struct span start = { NULL, 0 };
+	bool is_cut = true, good = false;
 
-	if (start.p == NULL) {
-		*why = strerror(errno);
-		verdict_set(v, 451, "4.3.0", "Temporary failure, try again");
-		return false;
+	for (uint64_t n = FIRST_READ; is_cut && (start.p == NULL || start.len < max); n = max) {
+		release(start);
+		n = n < max ? n : max;
+		start.len = (size_t)(n < body ? n : body);
+		start.p = read_body(tx, start.len);
+		if (start.p == NULL) {
+			*why = strerror(errno);
+			verdict_set(v, 451, "4.3.0", "Temporary failure, try again");
+			return false;
+		}
+		is_cut = start.len < body && header_is_cut(start);
 	}
-	if (header_len(start) == n && n < body) {
+	if (is_cut) {
 		*why = "header too large";
 		verdict_set(v, 550, "5.6.0", "Header too large");
 	} else {
 		good = judge_header(tx, senders, now_ms, start, v, why);
 	}
-	free((char *)(uintptr_t)start.p);
+	release(start);
 	return good;
 }

@@ -2,7 +2,8 @@
  * fuzz_header.c - the header block and From hold their promises for any octets.
  *
  * The first octet chooses UTF-8, the rest is a message. The fields, with what is between and behind them, are the message again
- * without a gap; an address found prints and reads back to itself; with a second From field there is none.
+ * without a gap; a start that is not cut has as long a header block; an address found prints and reads back to itself; with a
+ * second From field there is none.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -114,6 +115,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	utf8 = (data[0] & 1) != 0;
 	message = (struct span){ (const char *)data + 1, size - 1 };
 	fields = check_fields(message);
+	for (size_t cut = message.len; cut > 0; cut /= 2)
+		must(header_is_cut(text_sub(message, 0, cut)) || header_len(text_sub(message, 0, cut)) == header_len(message));
 	got = header_from(message, utf8, &m);
 	must((got == FROM_TOO_MANY) == (fields > HEADER_FIELDS_MAX));
 	must(header_from_text(got)[0] != '\0');

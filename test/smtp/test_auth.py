@@ -344,6 +344,14 @@ def test_the_from_field(server, alice, header, want):	# cases 9.1 to 9.9
 	assert len(server.take()) == (want == (250, "2.0.0"))
 
 
+@pytest.mark.parametrize("at", [16384 - 30, 16384 - 4, 16384 - 1, 16384, 16384 + 1, 50000])
+def test_the_from_field_is_found_wherever_it_is(alice, at):	# 16 KiB is all that is read of most messages
+	before = (b"X: " + b"y" * 60 + b"\r\n") * (at // 64 - 1) + b"X: " + b"y" * (60 + at % 64) + b"\r\n"
+	assert len(before.replace(b"\r\n", b"\n")) == at
+	assert alice.message(before + b"From: alice@local.test\r\n\r\nbody\r\n", b"alice@local.test") == (250, "2.0.0")
+	assert alice.message(before + b"From: ceo@bank.test\r\n\r\nbody\r\n", b"alice@local.test") == (550, "5.7.1")
+
+
 def test_the_null_sender_does_not_excuse_the_from_field(alice):	# case 9.5
 	assert alice.message(b"From: ceo@bank.test\r\n\r\nx\r\n", b"") == (550, "5.7.1")
 

@@ -108,8 +108,15 @@ fields(void **unused)
 		assert_int_equal(n, field_rows[i].n);
 		assert_int_equal(rest.len, field_rows[i].left);
 		assert_int_equal(header_len(in), in.len - field_rows[i].left);
+		for (size_t cut = 0; cut <= in.len; cut++)	/* a start that is not cut says how long the header block is */
+			assert_true(header_is_cut(text_sub(in, 0, cut)) || header_len(text_sub(in, 0, cut)) == header_len(in));
+		assert_true(header_is_cut(in) || rest.len > 0);
 		release(in);
 	}
+	assert_false(header_is_cut(SPAN("a: b\n\nc")));
+	assert_false(header_is_cut(SPAN("a: b\nc d")));
+	assert_true(header_is_cut(SPAN("a: b\n")));
+	assert_true(header_is_cut(SPAN("a: b\nc ")));
 }
 
 static void
