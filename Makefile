@@ -161,10 +161,12 @@ lint: build/host/include/ini.h
 bench: smtpd
 	bench/run
 	bench/tls
+	bench/filter
 
 bench-quick: smtpd
 	bench/run --quick
 	bench/tls --quick
+	bench/filter --quick
 
 install: $(SMTPD)
 	install -D -m 755 $(SMTPD) $(DESTDIR)$(PREFIX)/sbin/smtpd

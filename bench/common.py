@@ -1,10 +1,12 @@
 """What the benchmarks share: a server and what its processes use, notes and tables."""
 import atexit
+import json
 import os
 import resource
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,7 +23,10 @@ BANNER_S = 20.0         # until a server must have greeted
 DRAIN_S = 60.0          # until what it accepted must be in the Maildir
 DRAIN_STALL_S = 15.0    # without one more
 STOP_S = 10.0
+LOAD_S = 90.0           # beyond the time that load is given; its own grace is shorter
 SETUP_S = 300.0
+
+SIZES = {"1k": 1024, "2k": 2048, "100k": 100 * 1024, "1m": 1024 * 1024}
 
 
 class Failure(Exception):
@@ -123,8 +128,7 @@ class Server:
     def delivers(self):
         return self.info.get("delivers") != "no"
 
-    def start(self):
-        """Returns the seconds until the greeting."""
+    def launch(self):
         shutil.rmtree(self.dir, ignore_errors=True)
         os.makedirs(self.dir)
         os.chmod(self.dir, 0o755)
@@ -135,6 +139,10 @@ class Server:
         with open(self.log, "wb") as log:
             self.proc = subprocess.Popen([self.script, "start"], env=self.environ(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                          cwd="/", start_new_session=True, preexec_fn=self.enter)
+
+    def start(self):
+        """Returns the seconds until the greeting."""
+        self.launch()
         deadline = time.time() + BANNER_S
         while time.time() < deadline:
             if self.proc.poll() is not None:
@@ -259,6 +267,94 @@ class Server:
         os.sync()               # what is still to be written is not the next server's
 
 
+# ---- messages ----
+
+def build_tools():
+    """CC is the compiler of the user; MDA_CC, when set, that of the delivery command alone (a static libc that starts fast)."""
+    tools = os.path.join(SCRATCH, "tools")
+    os.makedirs(tools, exist_ok=True)
+    musl = os.path.join(ROOT, "build", "deps", "bin", "musl-gcc")
+    cc = os.environ.get("CC", "cc")
+    mda_cc = os.environ.get("MDA_CC", musl if os.path.exists(musl) else cc)
+    for name, compiler, flags in (("load", cc, ["-O2"]), ("mda", mda_cc, ["-Os", "-static", "-s"])):
+        subprocess.run([*compiler.split(), "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", *flags,
+                        "-o", os.path.join(tools, name), os.path.join(HERE, name + ".c")], check=True)
+
+
+def load(*args):
+    return [os.path.join(SCRATCH, "tools", "load"), *map(str, args)]
+
+
+def measure(server, cell, seconds):
+    size, sessions, per_conn = cell.split("/")
+    if server.proc is None or server.proc.poll() is not None:
+        raise Failure(f"died: {server.last_log()}")
+    cpu, begin = server.cpu(), time.monotonic()
+    done = subprocess.run(load("-P", server.port, "-s", sessions, "-k", per_conn, "-l", SIZES[size], "-t", seconds),
+                          capture_output=True, text=True, timeout=LOAD_S + seconds)
+    result = json.loads(done.stdout)
+    count = result["messages"]
+    if server.delivers():
+        result["delivered"] = server.drain(count)
+    result["drained_s"] = time.monotonic() - begin
+    result["cpu_s_per_1000"] = (server.cpu() - cpu) * 1000 / count if count else None
+    server.clear()
+    if server.delivers() and not count <= result["delivered"] <= count + result["errors"]:
+        raise Failure(f"{count} accepted, {result['delivered']} delivered")
+    if count == 0:
+        raise Failure(result["error"] or "no message within the time")
+    if result["errors"]:
+        result["note"] = f"{result['errors']} errors, first: {result['error']}"
+    return result
+
+
+def summary(results):
+    """The median of the rounds."""
+    keys = ("rate", "cpu_s_per_1000", "p50_us", "p99_us", "load_cpu_s", "rspamd_cpu_s_per_1000")
+    cell = {k: statistics.median(r[k] for r in results) for k in keys if k in results[0]}
+    cell["messages"] = sum(r["messages"] for r in results)
+    cell["errors"] = sum(r["errors"] for r in results)
+    cell["rounds"] = results
+    return cell
+
+
+def warm_up(server):
+    """So that what is compiled or started on demand is there when the first cell begins. Returns whether it answered."""
+    server.start()
+    done = subprocess.run(load("-P", server.port, "-s", 10, "-k", 100, "-m", 1000, "-t", 2), capture_output=True, text=True,
+                          timeout=LOAD_S)
+    count = json.loads(done.stdout)["messages"]
+    if server.delivers():
+        server.drain(count)
+    server.clear()
+    return True
+
+
+def measure_cells(servers, cells, options, report, measure=measure):
+    """Servers take turns in each cell and round, so that whatever else the machine does meets them all."""
+    broken = {}
+    for cell in cells:
+        row = report["cells"][cell] = {}
+        for name in servers:
+            row[name] = []
+        for _ in range(options.rounds):
+            for server in servers.values():
+                if server.name in broken or isinstance(row[server.name], str):
+                    continue
+                try:
+                    row[server.name].append(measure(server, cell, options.seconds))
+                except (Failure, subprocess.TimeoutExpired, ValueError, OSError) as e:
+                    row[server.name] = f"{e}"
+                    if server.proc.poll() is not None:
+                        broken[server.name] = f"{e}"
+        for name, results in row.items():
+            row[name] = {"failed": results or broken.get(name, "")} if isinstance(results, str) or not results else summary(results)
+            why = row[name].get("failed") or (row[name]["errors"] and next(r["note"] for r in row[name]["rounds"] if r["errors"]))
+            if why:
+                note(f"{cell} {name}: {why}")
+        note(f"{cell}: " + ", ".join(f"{n} {r['rate']:.0f}/s" for n, r in row.items() if "rate" in r))
+
+
 # ---- the report ----
 
 def note(text):
@@ -294,6 +390,8 @@ def print_head(report, names):
 def prepare():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))    # through every finally
     os.makedirs(os.path.join(SCRATCH, "servers"), exist_ok=True)
+    # on ext4 each server's folders in a block group of their own, so that none looks for inodes among those that another deleted
+    subprocess.run(["chattr", "+T", os.path.join(SCRATCH, "servers")], stderr=subprocess.DEVNULL)
     os.makedirs(SPENT, exist_ok=True)
     atexit.register(shutil.rmtree, SPENT, ignore_errors=True)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -6,6 +6,7 @@
 # Environment: BENCH_DIR (of this server alone), BENCH_PORT, BENCH_MAXCONN, BENCH_PREFIX, BENCH_TOOLS (load, mda), SMTPD.
 # With BENCH_TLS_PORT (bench/tls), TLS from the first octet on that port, too, by $BENCH_CERT.pem and its key $BENCH_CERT.key;
 # smtpd then takes tokens of $BENCH_ISSUER by $BENCH_JWKS.
+# With BENCH_RSPAMD or BENCH_MILTER (bench/filter), each message is shown to the rspamd on that port of 127.0.0.1.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
