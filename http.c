@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define SOCKETS_PER_CALL 4		/* two addresses tried at once, the resolver's, one that is closing */
+#define SPARE_MAX 4			/* handles kept for the next calls, with their buffers: 80 KiB each, touched as far as used */
 #define MAX_AGE_MAX INT64_C(2147483648)	/* RFC 9111 1.2.2: what is larger counts as this */
 
 struct http_call {
@@ -41,7 +42,8 @@ struct http {
 	struct loop_slot timer;		/* when libcurl wants to be called without a socket */
 	struct http_call **calls;	/* owned; NULL: the place is free */
 	struct http_socket *sockets;	/* owned */
-	size_t		 running, max, sockets_max;
+	CURL		*spare[SPARE_MAX];	/* owned: those of calls that ended */
+	size_t		 spare_n, running, max, sockets_max;
 };
 
 /* What TLS trusts without a ca_file: where Debian, Fedora, Alpine and the BSDs, and SUSE keep it. */
@@ -66,7 +68,11 @@ end(struct http_call *c)
 	if (c->easy != NULL) {
 		/* cannot fail: it is in this multi handle or in none */
 		(void)curl_multi_remove_handle(h->multi, c->easy);
-		curl_easy_cleanup(c->easy);
+		curl_easy_reset(c->easy);
+		if (h->spare_n < SPARE_MAX)
+			h->spare[h->spare_n++] = c->easy;
+		else
+			curl_easy_cleanup(c->easy);
 	}
 	curl_slist_free_all(c->headers);
 	buf_clear(&c->body);
@@ -313,6 +319,8 @@ http_free(struct http *h)
 	for (size_t i = 0; i < h->max; i++)
 		if (h->calls[i] != NULL)
 			end(h->calls[i]);
+	while (h->spare_n > 0)
+		curl_easy_cleanup(h->spare[--h->spare_n]);
 	/* cannot fail: they are its calls no more */
 	(void)curl_multi_cleanup(h->multi);
 	for (size_t i = 0; i < h->sockets_max; i++)
@@ -413,10 +421,12 @@ set_tls(struct http_call *c, const struct http_request *q)
 {
 	const char *file = q->ca_file;
 
+	if (!text_starts_nocase(text_span(q->url), "https:"))
+		return 0;
 	for (size_t i = 0; i < COUNT(bundles) && (file == NULL || *file == '\0'); i++)
 		if (access(bundles[i], R_OK) == 0)
 			file = bundles[i];
-	if ((file == NULL || *file == '\0') && text_starts_nocase(text_span(q->url), "https:"))
+	if (file == NULL || *file == '\0')
 		c->failed = "no bundle of CA certificates is on this system, a ca_file is needed";
 	if (curl_easy_setopt(c->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) != CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_CAINFO, file) != CURLE_OK)
@@ -472,7 +482,7 @@ http_start(struct http *h, const struct http_request *q, http_done *done, void *
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return NULL;
-	*c = (struct http_call){ .http = h, .easy = curl_easy_init(), .started_us = loop_clock_us(), .done = done, .arg = arg };
+	*c = (struct http_call){ .http = h, .easy = h->spare_n > 0 ? h->spare[--h->spare_n] : curl_easy_init(), .started_us = loop_clock_us(), .done = done, .arg = arg };
 	h->calls[i] = c;
 	h->running++;
 	buf_init(&c->body, q->answer_max);

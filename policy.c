@@ -35,25 +35,18 @@ policy_is_trusted(const struct listener *l, const char *address)
 	return false;
 }
 
-/* The first n octets of the body as received; owned by the caller. NULL with errno. */
-static char *
-read_body(const struct tx *tx, size_t n)
+/* The body's first octets, size of them at most; false with errno. */
+static bool
+read_start(const struct tx *tx, char *p, uint64_t size, struct span *start)
 {
-	char *p = malloc(n + 1);
-	ssize_t got = p == NULL ? -1 : pread(tx->fd, p, n, MESSAGE_ROOM);
+	uint64_t body = tx->size - MESSAGE_ROOM;
+	size_t n = (size_t)(body < size ? body : size);
+	ssize_t got = pread(tx->fd, p, n, MESSAGE_ROOM);
 
-	if (got == (ssize_t)n)
-		return p;
-	free(p);
-	if (got >= 0)	/* the front has cut it off */
+	*start = (struct span){ p, n };
+	if (got >= 0 && got != (ssize_t)n)	/* the front has cut it off */
 		errno = EIO;
-	return NULL;
-}
-
-static void
-release(struct span s)
-{
-	free((char *)(uintptr_t)s.p);
+	return got == (ssize_t)n;
 }
 
 /* What the header block says: a loop, and whether the login may send with this From. false with what the client is told, and why. */
@@ -95,27 +88,23 @@ bool
 policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct verdict *v, const char **why)
 {
 	uint64_t body = tx->size - MESSAGE_ROOM, max = tx->config->max_header_size;
-	struct span start = { NULL, 0 };
-	bool is_cut = true, good = false;
+	char first[FIRST_READ], *all = NULL;
+	struct span start;
+	bool is_read = read_start(tx, first, max < FIRST_READ ? max : FIRST_READ, &start), good = false;
 
-	for (uint64_t n = FIRST_READ; is_cut && (start.p == NULL || start.len < max); n = max) {
-		release(start);
-		n = n < max ? n : max;
-		start.len = (size_t)(n < body ? n : body);
-		start.p = read_body(tx, start.len);
-		if (start.p == NULL) {
-			*why = strerror(errno);
-			verdict_set(v, 451, "4.3.0", "Temporary failure, try again");
-			return false;
-		}
-		is_cut = start.len < body && header_is_cut(start);
+	if (is_read && start.len < body && start.len < max && header_is_cut(start)) {
+		all = malloc((size_t)max);
+		is_read = all != NULL && read_start(tx, all, max, &start);
 	}
-	if (is_cut) {
+	if (!is_read) {
+		*why = strerror(errno);
+		verdict_set(v, 451, "4.3.0", "Temporary failure, try again");
+	} else if (start.len < body && header_is_cut(start)) {
 		*why = "header too large";
 		verdict_set(v, 550, "5.6.0", "Header too large");
 	} else {
 		good = judge_header(tx, senders, now_ms, start, v, why);
 	}
-	release(start);
+	free(all);
 	return good;
 }
