@@ -1,5 +1,5 @@
 #!/bin/sh
-# Each fuzz target for $1 seconds (session and config for three times that), as many at once as there are processors, from the
+# Each fuzz target for $1 seconds (session and config for six times that), as many at once as there are processors, from the
 # committed corpus; what is found anew stays in build/corpus. With a second argument: that target alone.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ fi
 seconds=$1
 name=${2#fuzz_}
 dict=
-case $name in session | config) seconds=$((3 * seconds)) ;; esac
+case $name in session | config) seconds=$((6 * seconds)) ;; esac
 [ ! -e "test/fuzz/$name.dict" ] || dict="-dict=test/fuzz/$name.dict"
 mkdir -p "build/corpus/$name" "test/fuzz/corpus/$name"
 # shellcheck disable=SC2086
