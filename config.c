@@ -758,6 +758,15 @@ config_default_domain(const struct config *c)
 	return c->domains.n == 0 ? c->hostname : c->domains.v[0];
 }
 
+bool
+config_is_ours(const struct config *c, const char *domain)
+{
+	for (size_t i = 0; i < c->domains.n; i++)
+		if (strcmp(c->domains.v[i], domain) == 0)
+			return true;
+	return false;
+}
+
 struct config *
 config_load(const char *file, char *const *env, const char *const *flags, size_t flags_n, struct buf *errors)
 {

@@ -218,6 +218,8 @@ int		 config_print_sample(FILE *f);
 
 /* Of addresses that have none: the first of domains, or the hostname where there are no domains. */
 const char	*config_default_domain(const struct config *c);
+/* Whether mail to a domain, as smtp_domain() writes it, is for us. */
+bool		 config_is_ours(const struct config *c, const char *domain);
 
 /*
  * Split as a POSIX shell splits words: blanks, '...', "..." (backslash before $ ` " \ newline), backslash; nothing else.
