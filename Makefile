@@ -21,7 +21,7 @@ DEPS = $(B)/deps
 MUSL_CC = $(DEPS)/bin/musl-gcc
 export CROSS_COMPILE DEPS_DIR DEPS_MIRROR
 
-OBJS = smtpd.o \
+OBJS = smtpd.o supervise.o listen.o \
 	front.o conn.o front_agent.o front_count.o agent.o agent_client.o agent_auth.o agent_envelope.o agent_message.o agent_story.o exporter.o healthcheck.o \
 	stream.o session.o session_auth.o session_data.o session_reply.o body.o canned.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
 	message.o policy.o header.o sender.o auth.o passwd.o jwt.o oauth.o http.o limits.o metrics.o procstat.o \
