@@ -1,7 +1,7 @@
 /*
  * config.h - the configuration: one INI file, the environment and the flags, into one const structure.
  *
- * One table in config_keys.c knows the keys (name, type, default, bounds, help); the parser, smtpd -T, the sample file's and
+ * One table in config_keys.c knows the keys (name, type, default, bounds, help); the loader, smtpd -T, the sample file's and
  * the man page's checks all read it. config_value.c has their types, config_check.c what depends on two of them.
  */
 #ifndef CONFIG_H

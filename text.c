@@ -98,6 +98,12 @@ text_is_nocase(struct span a, const char *s)
 }
 
 bool
+text_starts(struct span a, const char *prefix)
+{
+	return text_is(text_sub(a, 0, strlen(prefix)), prefix);
+}
+
+bool
 text_starts_nocase(struct span a, const char *prefix)
 {
 	size_t n = strlen(prefix);
