@@ -228,7 +228,4 @@ bool		 config_is_ours(const struct config *c, const char *domain);
 int		 words_split(struct words *w, struct span s, const char **why);
 void		 words_free(struct words *w);
 
-/* Whether s is an address to fetch from, http or https; *safe: and nobody on the way can change what comes: https, or this machine. */
-bool		 config_url(struct span s, bool *safe);
-
 #endif

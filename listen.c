@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "config_address.h"
+
 #define BACKLOG 1024
 
 int
@@ -17,30 +19,24 @@ listen_parse(const char *address, struct sockaddr_storage *ss, socklen_t *len, b
 {
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
 	struct sockaddr_in *in4 = (struct sockaddr_in *)ss;
-	const char *colon = strrchr(address, ':');
-	char host[INET6_ADDRSTRLEN];
-	struct span s;
-	uint64_t port;
+	struct endpoint e;
 
 	memset(ss, 0, sizeof(*ss));
-	if (colon == NULL || text_u64(text_span(colon + 1), 65535, &port) == -1)
+	if (!endpoint_parse(text_span(address), &e))
 		return -1;
-	s = (struct span){ address, (size_t)(colon - address) };
-	*both = s.len == 0;
-	if (s.len >= 2 && s.p[0] == '[' && s.p[s.len - 1] == ']')
-		s = text_sub(s, 1, s.len - 1);
-	if (text_copy(host, sizeof(host), s) == -1)
-		return -1;
-	if (s.len == 0 || inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
+	*both = e.family == 0;
+	if (e.family == AF_INET) {
+		in4->sin_family = AF_INET;
+		in4->sin_port = htons((uint16_t)e.port);
+		memcpy(&in4->sin_addr, e.ip, sizeof(in4->sin_addr));
+		*len = sizeof(*in4);
+	} else {
 		in6->sin6_family = AF_INET6;
-		in6->sin6_port = htons((uint16_t)port);
+		in6->sin6_port = htons((uint16_t)e.port);
+		memcpy(&in6->sin6_addr, e.ip, sizeof(in6->sin6_addr));
 		*len = sizeof(*in6);
-		return 0;
 	}
-	in4->sin_family = AF_INET;
-	in4->sin_port = htons((uint16_t)port);
-	*len = sizeof(*in4);
-	return inet_pton(AF_INET, host, &in4->sin_addr) == 1 ? 0 : -1;
+	return 0;
 }
 
 static int
