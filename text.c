@@ -100,7 +100,9 @@ text_is_nocase(struct span a, const char *s)
 bool
 text_starts(struct span a, const char *prefix)
 {
-	return text_is(text_sub(a, 0, strlen(prefix)), prefix);
+	size_t n = strlen(prefix);
+
+	return a.len >= n && (n == 0 || memcmp(a.p, prefix, n) == 0);
 }
 
 bool
