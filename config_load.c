@@ -5,8 +5,6 @@
  */
 #include "config_load.h"
 
-#include <stdlib.h>
-
 struct origin *
 key_origin(const struct config *c, const struct key *k, size_t i)
 {
