@@ -1,7 +1,7 @@
 /*
  * config.h - the configuration: one INI file, the environment and the flags, into one const structure.
  *
- * One table in config_keys.c knows the keys (name, type, default, bounds, help); the parser, smtpd -T, the sample file's and
+ * One table in config_keys.c knows the keys (name, type, default, bounds, help); the loader, smtpd -T, the sample file's and
  * the man page's checks all read it. config_value.c has their types, config_check.c what depends on two of them.
  */
 #ifndef CONFIG_H
@@ -218,6 +218,8 @@ int		 config_print_sample(FILE *f);
 
 /* Of addresses that have none: the first of domains, or the hostname where there are no domains. */
 const char	*config_default_domain(const struct config *c);
+/* Whether mail to a domain, as smtp_domain() writes it, is for us. */
+bool		 config_is_ours(const struct config *c, const char *domain);
 
 /*
  * Split as a POSIX shell splits words: blanks, '...', "..." (backslash before $ ` " \ newline), backslash; nothing else.
@@ -225,8 +227,5 @@ const char	*config_default_domain(const struct config *c);
  */
 int		 words_split(struct words *w, struct span s, const char **why);
 void		 words_free(struct words *w);
-
-/* Whether s is an address to fetch from, http or https; *safe: and nobody on the way can change what comes: https, or this machine. */
-bool		 config_url(struct span s, bool *safe);
 
 #endif

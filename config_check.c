@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config_address.h"
+
 #define PROCESSES_SPARE 8	/* master, agent, Maildir writers, and a reload's */
 #define PROCESSES_HOOKS 20	/* HOOKS_MAX of hook.h */
 #define X_ALL ((1u << X__MAX) - 1)
@@ -465,27 +467,6 @@ check_hooks(struct loader *l)
 	}
 }
 
-/* Whether both cannot be bound: a port once for each address, the wildcard being every one of its family. */
-static bool
-endpoints_collide(const struct endpoint *a, const struct endpoint *b)
-{
-	static const uint8_t any[16];
-
-	if (a->port != b->port || a->port == 0 || (a->family != 0 && b->family != 0 && a->family != b->family))
-		return false;
-	return memcmp(a->ip, any, 16) == 0 || memcmp(b->ip, any, 16) == 0 || memcmp(a->ip, b->ip, 16) == 0;
-}
-
-static bool
-endpoint_is_loopback(const struct endpoint *e)
-{
-	static const uint8_t one[16] = { [15] = 1 }, mapped[12] = { [10] = 0xff, [11] = 0xff };
-
-	if (e->family == AF_INET6 && memcmp(e->ip, mapped, 12) == 0)
-		return e->ip[12] == 127;
-	return e->family == AF_INET6 ? memcmp(e->ip, one, 16) == 0 : e->family == AF_INET && e->ip[0] == 127;
-}
-
 static void
 check_address(struct loader *l, size_t i)
 {
@@ -497,7 +478,7 @@ check_address(struct loader *l, size_t i)
 	for (size_t j = 0; j < i; j++) {
 		if (key_is_bad(c, address, i) || key_is_bad(c, address, j) ||
 		    !endpoint_parse(text_span(li->address), &a) || !endpoint_parse(text_span(c->listeners[j].address), &b) ||
-		    !endpoints_collide(&a, &b))
+		    !endpoint_collides(&a, &b))
 			continue;
 		key_error(l, address, i, "'%s' is taken by [" LISTENER " %s] (%s); choose another address or port",
 		    li->address, c->listeners[j].name, c->listeners[j].address);
@@ -525,7 +506,7 @@ check_metrics(struct loader *l)
 	}
 	for (size_t i = 0; i < c->listeners_n && c->metrics_enabled && !key_is_bad(c, address, 0); i++)
 		if (!key_is_bad(c, key_find(LISTENER, "address"), i) && endpoint_parse(text_span(c->metrics_address), &a) &&
-		    endpoint_parse(text_span(c->listeners[i].address), &b) && endpoints_collide(&a, &b))
+		    endpoint_parse(text_span(c->listeners[i].address), &b) && endpoint_collides(&a, &b))
 			key_error(l, address, 0, "'%s' is taken by [" LISTENER " %s] (%s); choose another address or port",
 			    c->metrics_address, c->listeners[i].name, c->listeners[i].address);
 }

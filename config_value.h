@@ -36,19 +36,4 @@ struct type {
 extern const struct type type_hostname, type_user, type_path, type_address, type_command, type_domains, type_paths, type_texts,
     type_word, type_url, type_service, type_milter, type_secret, type_networks, type_enum, type_bool, type_number, type_size, type_time;
 
-/* What a listener's address means; family 0 is both. */
-struct endpoint {
-	int		family;
-	uint8_t		ip[16];
-	unsigned	port;
-};
-
-bool	endpoint_parse(struct span s, struct endpoint *e);
-/* Whether s says where HTTP is spoken: http://host, https://host or unix:/path; a path of ours is put behind it. */
-bool	peer_is_http(struct span s);
-/* Whether s is a numeric address and port, localhost and a port, or unix:/path. */
-bool	peer_is_stream(struct span s);
-/* Whether it is a large part of the Internet: shorter than /8 of IPv4 or /16 of IPv6, and not of addresses for local use. */
-bool	network_is_wide(const struct network *n);
-
 #endif

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config_address.h"
 #include "json.h"
 #include "jwt.h"
 

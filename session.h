@@ -9,8 +9,7 @@
 #ifndef SESSION_H
 #define SESSION_H
 
-#include "buf.h"
-#include "ipc.h"
+#include "body.h"
 #include "sasl.h"
 
 #define SESSION_OUT_ROOM 1024	/* session_feed() stops while out has less room: the largest reply (EHLO's), with some to spare */
@@ -28,30 +27,6 @@ enum session_state {
 	ST_TLS,		/* 220 to STARTTLS is on its way; the next octet belongs to TLS */
 	ST_CLOSING,	/* the last reply is on its way */
 	ST__MAX
-};
-
-/* Where the body's decoder stands; after a CRLF, so that the next octet begins a line, it is at DEC_LINE. */
-enum decoder {
-	DEC_LINE,
-	DEC_TEXT,
-	DEC_CR,		/* a CR, and what follows decides */
-	DEC_DOT,	/* a dot that begins a line */
-	DEC_DOT_CR,
-	DEC_BARE_LINE,	/* after a bare LF, in a listener that normalizes */
-	DEC_BARE_DOT,	/* a dot there */
-	DEC_BARE_DOT_CR,
-	DEC__MAX
-};
-
-/* Why a message will be refused whatever follows: rows of the canned replies. */
-enum canned {
-	R_NONE,
-	R_BAD_SEQUENCE, R_NEED_HELLO, R_SYNTAX, R_BARE_LF, R_CONTROL, R_LINE_TOO_LONG, R_UNKNOWN, R_NOT_IMPLEMENTED,
-	R_ARGUMENT, R_NO_ARGUMENT, R_HELLO, R_EARLY, R_HOSTILE, R_TOO_MANY_ERRORS, R_TIMEOUT, R_SHUTDOWN, R_NO_RECIPIENTS,
-	R_TOO_MANY_RCPTS, R_TOO_BIG, R_NEWLINE, R_NUL, R_NO_SPACE, R_LOST, R_PARAM_UNKNOWN, R_PARAM_SYNTAX, R_BAD_CHUNK, R_TOO_SLOW,
-	R_TLS_NEEDED, R_TLS_UNAVAILABLE, R_AFTER_STARTTLS,
-	R_AUTH_FAILED, R_AUTH_MANY, R_AUTH_UNABLE, R_AUTH_CANCELLED, R_AUTH_BASE64, R_AUTH_ENCRYPT, R_AUTH_MECHANISM,
-	R__MAX
 };
 
 #define SESSION_COMMANDS 32	/* places for commands, see session_command_name() */
@@ -107,12 +82,9 @@ struct session {
 	struct {
 		struct mail_params	params;
 		unsigned		rcpts, refused;	/* accepted and refused RCPTs */
-		enum canned		refuse;		/* the message will be refused with this */
 		bool			dead;		/* BDAT refused: chunks are swallowed until LAST or RSET (case 2.6) */
 		bool			has_file;
-		enum decoder		decoder;
-		uint64_t		size;		/* octets as RFC 1870 counts them */
-		uint64_t		written;	/* octets that went to body */
+		struct body		body;
 		uint64_t		wire;		/* octets of DATA seen */
 	} tx;					/* forgotten by RSET, EHLO, and end of data whatever its reply (case 3.11) */
 	struct {
@@ -151,7 +123,5 @@ void	session_request(const struct session *s, struct request *q);
 void	session_reset_request(const struct session *s, struct request *q);
 /* The name of the commands counted in place i > 0; NULL: there are no more. */
 const char *session_command_name(size_t i);
-/* The replies as a table, for tests. */
-void	session_canned(enum canned which, struct verdict *v);
 
 #endif

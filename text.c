@@ -98,6 +98,14 @@ text_is_nocase(struct span a, const char *s)
 }
 
 bool
+text_starts(struct span a, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return a.len >= n && (n == 0 || memcmp(a.p, prefix, n) == 0);
+}
+
+bool
 text_starts_nocase(struct span a, const char *prefix)
 {
 	size_t n = strlen(prefix);

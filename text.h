@@ -90,6 +90,7 @@ bool		text_eq(struct span a, struct span b);
 bool		text_eq_nocase(struct span a, struct span b);
 bool		text_is(struct span a, const char *s);
 bool		text_is_nocase(struct span a, const char *s);
+bool		text_starts(struct span a, const char *prefix);
 bool		text_starts_nocase(struct span a, const char *prefix);
 /* The position of c, or SIZE_MAX. */
 size_t		text_find(struct span s, char c);

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "waits.h"
 #include "oauth.h"
 
 #define STR(s) ((char *)(uintptr_t)(s))	/* words are not const, for history's sake */
@@ -119,14 +120,6 @@ check(struct outcome *o, struct span authzid, struct span user, struct span pass
 
 	*o = (struct outcome){ 0 };
 	auth_check(auth, 1, &c, "192.0.2.1", note, o);
-}
-
-static void
-wait_for(const struct outcome *o)
-{
-	for (int64_t end = loop_clock_ms() + 20000; o->calls == 0 && loop_clock_ms() < end;)
-		assert_int_equal(loop_turn(&loop, 100), 0);
-	assert_int_equal(o->calls, 1);
 }
 
 /* Let the time pass in which the file is not looked at. */

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "waits.h"
+
 #define MAX 500
 #define STR(s) ((char *)(uintptr_t)(s))	/* argument vectors are not const, for history's sake */
 
@@ -57,29 +59,11 @@ start(struct report *p, const char *script, int in_fd, int64_t ms)
 }
 
 static void
-wait_for(const struct report *p)
-{
-	for (int64_t end = loop_clock_ms() + 20000; p->calls == 0 && loop_clock_ms() < end;)
-		assert_int_equal(loop_turn(&loop, 100), 0);
-	assert_int_equal(p->calls, 1);
-}
-
-static void
 run(struct report *p, const char *script, int64_t ms)
 {
 	assert_non_null(start(p, script, -1, ms));
 	assert_int_equal(p->calls, 0);	/* never from inside child_start() */
 	wait_for(p);
-}
-
-static int
-count_fds(void)
-{
-	int n = 0;
-
-	for (int fd = 0; fd < 1024; fd++)
-		n += fcntl(fd, F_GETFD) != -1;
-	return n;
 }
 
 static int

@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,6 +19,9 @@
 
 #include <cmocka.h>
 
+#include "folder.h"
+#include "waits.h"
+
 #define STR(s) ((char *)(uintptr_t)(s))	/* argument vectors are not const, for history's sake */
 
 static struct loop loop;
@@ -28,7 +30,7 @@ static struct config config;
 static struct children *children;
 static struct deliver *d;
 static const struct listener listener = { .name = "mx" };
-static char folder[64], template[256];
+static char template[256];
 
 struct outcome {
 	unsigned	 calls;
@@ -44,14 +46,6 @@ note(void *arg, const struct verdict *v, const char *detail)
 	o->calls++;
 	o->v = *v;
 	(void)snprintf(o->detail, sizeof(o->detail), "%s", detail);
-}
-
-static void
-wait_for(const struct outcome *o)
-{
-	for (int64_t end = loop_clock_ms() + 20000; o->calls == 0 && loop_clock_ms() < end;)
-		assert_int_equal(loop_turn(&loop, 100), 0);
-	assert_int_equal(o->calls, 1);
 }
 
 /* ---- transactions ---- */
@@ -212,54 +206,16 @@ setup(void **state)
 }
 
 static int
-remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static int
 teardown(void **state)
 {
 	(void)state;
 	stop();
 	assert_int_equal(loop.n, loop_own);
 	loop_clear(&loop);
-	assert_int_equal(nftw(folder, remove_one, 10, FTW_DEPTH | FTW_PHYS), 0);
+	folder_remove();
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
 	return 0;
-}
-
-/* A file of the test's folder, as a string. */
-static const char *
-contents(const char *name)
-{
-	static char data[70000];
-	char path[512];
-	ssize_t n;
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%s%s%s", name[0] == '/' ? "" : folder, name[0] == '/' ? "" : "/", name);
-	fd = open(path, O_RDONLY);
-	assert_true(fd != -1);
-	n = read(fd, data, sizeof(data) - 1);
-	assert_true(n >= 0);
-	data[n] = '\0';
-	close(fd);
-	return data;
-}
-
-static void
-put(const char *name, const char *text)
-{
-	char path[512];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%s/%s", folder, name);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	assert_true(fd != -1);
-	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-	close(fd);
 }
 
 /* How many files a folder of the test has; the path of the last one is left in *last. */

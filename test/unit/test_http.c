@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "waits.h"
 #include "peer_http.h"
 
 #define MAX 20
@@ -74,14 +75,6 @@ forget(struct report *r)
 	*r = (struct report){ 0 };
 }
 
-static void
-wait_for(const struct report *r)
-{
-	for (int64_t end = loop_clock_ms() + 20000; r->calls == 0 && loop_clock_ms() < end;)
-		assert_int_equal(loop_turn(&loop, 100), 0);
-	assert_int_equal(r->calls, 1);
-}
-
 static const char *
 url_at(const struct peer *p, const char *path, char *dst, size_t size)
 {
@@ -118,16 +111,6 @@ run(struct report *r, const struct http_request *q)
 {
 	assert_non_null(start(r, q));
 	wait_for(r);
-}
-
-static int
-count_fds(void)
-{
-	int n = 0;
-
-	for (int fd = 0; fd < 1024; fd++)
-		n += fcntl(fd, F_GETFD) != -1;
-	return n;
 }
 
 static int

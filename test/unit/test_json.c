@@ -9,35 +9,9 @@
 
 #include <cmocka.h>
 
+#include "rows.h"
 #include "buf.h"
 #include "json.h"
-
-/* Octets in memory that ends where they end, so that a sanitizer sees a read past the end. */
-static struct span
-exact(struct span s)
-{
-	char *p = malloc(s.len + (s.len == 0));
-
-	assert_non_null(p);
-	if (s.len > 0)
-		memcpy(p, s.p, s.len);
-	return (struct span){ p, s.len };
-}
-
-static void
-release(struct span s)
-{
-	free((void *)(uintptr_t)s.p);
-}
-
-static void
-print_row(struct span s)
-{
-	print_message("  %zu \"", s.len);
-	for (size_t i = 0; i < s.len && i < 80; i++)
-		print_message(s.p[i] >= ' ' && s.p[i] <= '~' ? "%c" : "\\x%02x", (unsigned char)s.p[i]);
-	print_message("\"\n");
-}
 
 static const char syntax[] = "syntax", root[] = "neither object nor array", behind[] = "something behind the end", open[] = "no end",
     utf8[] = "not UTF-8", unclosed[] = "string without an end", control[] = "control octet in a string", escape[] = "escape",

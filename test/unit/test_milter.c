@@ -5,7 +5,6 @@
  */
 #include "milter.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "waits.h"
 #include "milter_packet.h"
 
 #define S(literal) { "" literal, sizeof(literal) - 1 }
@@ -287,14 +287,6 @@ note_report(void *arg, const struct filter_report *r)
 }
 
 static void
-wait_for(struct mail *m)
-{
-	for (int64_t end = loop_clock_ms() + 20000; m->calls == 0 && loop_clock_ms() < end;)
-		assert_int_equal(loop_turn(&loop, 100), 0);
-	assert_int_equal(m->calls, 1);
-}
-
-static void
 run(struct milter *m, struct mail *mail)
 {
 	mail->calls = 0;
@@ -359,19 +351,6 @@ has_heard(const char *line)
 
 	(void)snprintf(with, sizeof(with), "\n%s\n", line);
 	return strstr(got, with) != NULL;
-}
-
-static int
-count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	assert_non_null(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
 }
 
 /* ---- packets ---- */

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "rows.h"
 #include "sasl.h"
 #include "smtp.h"
 
@@ -135,15 +136,6 @@ static const struct row xoauth2[] = {
 	BAD("user=bob" A "auth=Bearer " A A, "empty token"),
 	BAD("n,," A "auth=Bearer t" A A, "bad framing"),
 };
-
-static void
-print_row(struct span s)
-{
-	print_message("  %zu \"", s.len);
-	for (size_t i = 0; i < s.len && i < 80; i++)
-		print_message(s.p[i] >= ' ' && s.p[i] <= '~' ? "%c" : "\\x%02x", (unsigned char)s.p[i]);
-	print_message("\"\n");
-}
 
 /* Parsed in memory that ends where it ends, so that a sanitizer sees a read past the end. */
 static void

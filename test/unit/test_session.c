@@ -615,7 +615,7 @@ test_canned_replies_are_of_one_class(void **unused)
 	for (int i = R_NONE + 1; i < R__MAX; i++) {
 		struct verdict v;
 
-		session_canned((enum canned)i, &v);
+		canned_verdict((enum canned)i, &v);
 		assert_true(v.code >= 400 && v.code <= 599);
 		assert_int_equal(v.esc[0] - '0', v.code / 100);
 		assert_true(strlen(v.text) > 0);

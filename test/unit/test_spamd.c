@@ -21,6 +21,8 @@
 
 #include <cmocka.h>
 
+#include "waits.h"
+
 #define STR(s) ((char *)(uintptr_t)(s))
 #define OK "SPAMD/1.1 0 EX_OK\r\n"
 #define HAM OK "Content-length: 10\r\nSpam: False ; 1.5 / 5.0\r\n\r\nTOY_HEADER"
@@ -358,16 +360,6 @@ note(void *arg, const struct filter_report *r)
 }
 
 static int
-count_fds(void)
-{
-	int n = 0;
-
-	for (int fd = 0; fd < 1024; fd++)
-		n += fcntl(fd, F_GETFD) != -1;
-	return n;
-}
-
-static int
 setup(void **state)
 {
 	fds_before = count_fds();
@@ -405,14 +397,6 @@ message(size_t len)
 	assert_int_equal(pwrite(tx.fd, body, len, MESSAGE_ROOM), (ssize_t)len);
 	tx.size = MESSAGE_ROOM + len;
 	free(body);
-}
-
-static void
-wait_for(const struct outcome *o)
-{
-	for (int64_t end = loop_clock_ms() + 20000; o->calls == 0 && loop_clock_ms() < end;)
-		assert_int_equal(loop_turn(&loop, 100), 0);
-	assert_int_equal(o->calls, 1);
 }
 
 static struct outcome

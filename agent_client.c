@@ -1,0 +1,127 @@
+/*
+ * agent_client.c - what the agent knows of its fronts, their clients and the transactions of those, and how they are answered.
+ */
+#include "agent_client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tls.h"
+
+/* ---- answers ---- */
+
+void
+answer_send(struct front *f, const struct answer *a)
+{
+	char datagram[IPC_MAX];
+	uint16_t len;
+	int n = ipc_pack_answer(a, datagram);
+
+	if (n == -1)
+		return;
+	if (buf_len(&f->queue) == 0 && ipc_send(f->fd, datagram, (size_t)n, a->fd) == 0)
+		return;
+	/* full: the order is kept; the descriptor of a 354 is found again by its slot. A front that takes nothing loses it. */
+	len = (uint16_t)n;
+	if (buf_len(&f->queue) == 0)
+		buf_reset(&f->queue);
+	buf_add(&f->queue, &len, sizeof(len));
+	buf_add(&f->queue, datagram, (size_t)n);
+	loop_events(&f->slot, POLLIN | POLLOUT);
+}
+
+void
+answer_verdict(struct front *f, uint32_t slot, uint64_t session, const struct verdict *v, int fd)
+{
+	struct answer a = { .slot = slot, .session = session, .verdict = *v, .fd = fd };
+
+	answer_send(f, &a);
+}
+
+void
+answer_flush(struct front *f)
+{
+	while (buf_len(&f->queue) > 0) {
+		struct span all = buf_span(&f->queue);
+		struct answer a;
+		uint16_t len;
+		int fd = -1;
+
+		memcpy(&len, f->queue.data + f->queue.rpos, sizeof(len));
+		if (ipc_unpack_answer(&a, all.p + sizeof(len), len) == 0 && a.verdict.code == 354) {
+			const struct client *c = &f->clients[a.slot];
+
+			if (c->session == a.session && c->work != NULL)
+				fd = c->work->tx.fd;
+		}
+		if (ipc_send(f->fd, all.p + sizeof(len), len, fd) == -1)
+			return;
+		buf_drop(&f->queue, sizeof(len) + len);
+	}
+	loop_events(&f->slot, POLLIN);
+}
+
+/* ---- a transaction ---- */
+
+/* Unique on this machine: second, process, count. */
+static void
+make_id(struct agent *a, char *id)
+{
+	a->serial = (a->serial + 1) & 0xffffff;
+	(void)snprintf(id, MESSAGE_ID_LEN + 1, "%08x%06x%06x", (unsigned)(time(NULL) & 0xffffffff),
+	    (unsigned)getpid() & 0xffffff, a->serial);
+}
+
+void
+work_free(struct work *w)
+{
+	if (w->tx.fd != -1)
+		close(w->tx.fd);
+	free(w->tx.rcpts);
+	free(w);
+}
+
+void
+work_forget(struct client *c)
+{
+	struct work *w = c->work;
+
+	c->work = NULL;
+	if (w == NULL)
+		return;
+	if (w->busy) {
+		w->forgotten = true;
+		w->front = NULL;
+	} else {
+		work_free(w);
+	}
+}
+
+struct work *
+work_new(struct front *f, const struct request *q)
+{
+	const struct client *c = &f->clients[q->slot];
+	struct work *w = calloc(1, sizeof(*w));
+
+	if (w == NULL)
+		return NULL;
+	memcpy(w->address, c->address, sizeof(w->address));
+	memcpy(w->helo, q->helo, sizeof(w->helo));
+	if (c->logged_in)
+		memcpy(w->auth_user, f->users[q->slot], sizeof(w->auth_user));
+	memcpy(w->tls_name, q->tls_name, sizeof(w->tls_name));
+	w->relays = c->logged_in || c->trusted;
+	w->agent = f->agent;
+	w->front = f;
+	w->slot = q->slot;
+	w->listener_slot = f->listener_slot;
+	w->started_us = loop_clock_us();
+	w->tx = (struct tx){ .session = q->session, .config = f->agent->config, .listener = f->listener, .client_address = w->address,
+	    .helo = w->helo, .auth_user = w->auth_user, .tls_version = tls_version_name(q->tls_version),
+	    .tls_cipher = tls_suite_name(q->tls_suite), .tls_name = w->tls_name, .esmtp = q->esmtp, .body = q->body, .utf8 = q->utf8,
+	    .fd = -1 };
+	make_id(f->agent, w->tx.id);
+	return w;
+}
