@@ -80,6 +80,7 @@ struct agent {
 	struct trap	 traps[TRAPS_MAX];
 	struct front	 fronts[AGENT_FRONTS_MAX];
 	size_t		 fronts_n;
+	int64_t		 no_space_at;	/* when that was last logged; 0: never */
 	uint32_t	 serial;	/* of the last message's id */
 	bool		 draining;
 };

@@ -3,6 +3,8 @@
  */
 #include "agent_envelope.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -14,6 +16,7 @@
 #include "policy.h"
 
 #define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
+#define NO_SPACE_LOG_MS INT64_C(60000)
 
 /* A hook at an event of the envelope has spoken; w is forgotten with the client. Returns false then. */
 static bool
@@ -96,6 +99,20 @@ has_room(const struct agent *a, uint64_t size)
 	return fs.f_bavail * fs.f_frsize >= size + SPOOL_RESERVE;
 }
 
+/* Once in a while, however many clients are turned away (case 13.5). */
+static void
+log_no_space(struct agent *a, const struct request *q)
+{
+	const char *dir = a->config->spool_dir;
+	char why[PATH_MAX + 32];
+
+	if (a->no_space_at != 0 && a->loop.now_ms - a->no_space_at < NO_SPACE_LOG_MS)
+		return;
+	a->no_space_at = a->loop.now_ms;
+	(void)snprintf(why, sizeof(why), "not enough space in %s", dir[0] == '\0' ? "max_spool_memory" : dir);
+	log_error(q->session, "spool_full", LF_STR("spool_dir", dir), LF_INT("size", q->size), LF_STR("error", why));
+}
+
 /* Submission is for those we know, whether or not there is a way to log in. */
 static bool
 needs_login(const struct listener *l)
@@ -143,8 +160,7 @@ request_mail(struct front *f, const struct request *q)
 		return;
 	}
 	if (!has_room(a, q->size)) {
-		log_error(q->session, "spool_full", LF_STR("spool_dir", a->config->spool_dir), LF_INT("size", q->size),
-		    LF_STR("help", "not enough space for messages in flight"));
+		log_no_space(a, q);
 		story_refused(a, f->listener_slot, "", MR_STORAGE);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
 		answer_verdict(f, q->slot, q->session, &v, -1);
