@@ -2,135 +2,21 @@
 
 import os
 import re
-import shutil
-import socket
-import subprocess
-import threading
 import time
+import urllib.request
 
 import pytest
 
 import harness
-
-GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
-HAM = b"From: a@x.test\r\nSubject: hello\r\nX-Spam-Flag: NO, forged\r\n\r\nA friendly word.\r\n"
-
-RSPAMD = """\
-lua = "%(dir)s/toy.lua"
-options {
-  pidfile = "%(dir)s/rspamd.pid"; filters = "regexp"; dns { nameserver = ["127.0.0.1:9:1"]; timeout = 0.05s; retransmits = 1; sockets = 1; }
-  disable_monitoring = true; disable_hyperscan = true; hs_cache_dir = "%(dir)s"; tempdir = "%(dir)s";
-  control_socket = "%(dir)s/ctl.sock mode=0600"; history_rows = 10; local_addrs = [];
-}
-logging { type = "console"; level = "notice"; color = false; }
-actions { reject = 15; add_header = 6; greylist = 4; subject = "***SPAM*** %%s"; rewrite_subject = 10; }
-metric { name = "default"; }
-worker "normal" { bind_socket = "127.0.0.1:%(port)d"; count = 1; enabled = true; }
-worker "controller" { bind_socket = "127.0.0.1:%(controller)d"; count = 1; password = "q"; enabled = true; }
-regexp { TOY_HEADER = { re = 'X-Toy=/./H'; score = 7.0; } }
-modules { path = "${PLUGINSDIR}"; }
-"""
-
-TOY = """\
-rspamd_config:register_symbol{ name='TOY_FORCE', type='prefilter', priority=10, callback=function(task)
-  local h = task:get_header('X-Force'); if not h then return end
-  task:set_pre_result(h, 'forced '..h, 'toy')
-end}
-"""
-
-
-def free_port():
-	with socket.socket() as s:
-		s.bind(("127.0.0.1", 0))
-		return s.getsockname()[1]
-
-
-def nobody(command):
-	return ["setpriv", "--pdeathsig=KILL", "--reuid=65534", "--regid=65534", "--clear-groups"] + command if harness.ROOT else command
-
-
-class Daemon:
-	"""A component of somebody else's, ended with the tests."""
-
-	def __init__(self, place, name, package):
-		if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None:
-			pytest.skip("%s is not installed (package %s)" % (name, package))
-		self.folder = place.folder()
-
-	def run(self, command, port=None):
-		self.log = open(os.path.join(self.folder, "log"), "wb")
-		self.process = subprocess.Popen(nobody(command), stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, cwd=self.folder)
-		harness.CENSUS.known.add(self.process.pid)
-		if port:
-			harness.until(lambda: self.answers(port), "port %d" % port, 120)
-
-	def answers(self, port):
-		assert self.process.poll() is None, open(os.path.join(self.folder, "log")).read()[-2000:]
-		try:
-			socket.create_connection(("127.0.0.1", port), 1).close()
-			return True
-		except OSError:
-			return False
-
-	def stop(self):
-		self.process.terminate()
-		try:
-			self.process.wait(10)
-		except subprocess.TimeoutExpired:
-			self.process.kill()
-			self.process.wait()
-		harness.CENSUS.known.discard(self.process.pid)
-		for pid in harness.CENSUS.strangers():	# its own children
-			os.kill(pid, 9)
-		self.log.close()
-
-
-@pytest.fixture(scope="module")
-def rspamd(place):
-	d = Daemon(place, "rspamd", "rspamd")
-	d.port, d.controller = free_port(), free_port()
-	with open(os.path.join(d.folder, "rspamd.conf"), "w") as f:
-		f.write(RSPAMD % {"dir": d.folder, "port": d.port, "controller": d.controller})
-	with open(os.path.join(d.folder, "toy.lua"), "w") as f:
-		f.write(TOY)
-	variables = ["--var=%s=%s" % (n, d.folder) for n in ("RUNDIR", "DBDIR", "LOGDIR")]
-	d.run(["rspamd", "-f", "-c", d.folder + "/rspamd.conf", "--var=LOCAL_CONFDIR=none"] + variables, d.port)
-	harness.until(lambda: d.answers(d.controller), "the controller", 120)
-	yield d
-	d.stop()
+from components import GTUBE, HAM, Peer, Spamd, checker, send
+from peers import free_port
 
 
 @pytest.fixture(scope="module")
 def spamd(place):
-	d = Daemon(place, "spamd", "spamd")
-	d.port = free_port()
-	conf = os.path.join(d.folder, "conf")
-	os.mkdir(conf)
-	with open(os.path.join(conf, "init.pre"), "w") as f:
-		f.write("loadplugin Mail::SpamAssassin::Plugin::Check\n")
-	with open(os.path.join(conf, "toy.cf"), "w") as f:
-		f.write("use_bayes 0\ndns_available no\nrequired_score 5.0\nreport_safe 0\n"
-			"body GTUBE /XJS\\*C4JDBQADN1\\.NSBN3\\*2IDNEN\\*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL\\*C\\.34X/\nscore GTUBE 1000\n"
-			"header TOY_HEADER X-Toy =~ /./\nscore TOY_HEADER 7.0\n")
-	d.run(["spamd", "-L", "-x", "-i", "127.0.0.1", "-p", str(d.port), "-A", "127.0.0.1", "-H", d.folder, "-C", conf, "--siteconfigpath=" + conf,
-		"--min-children=1", "--max-children=2", "-s", "stderr", "-r", d.folder + "/spamd.pid"], d.port)
+	d = Spamd(place)
 	yield d
 	d.stop()
-
-
-def checker(port, kind="rspamd", **more):
-	url = "http://127.0.0.1:%d" % port if kind == "rspamd" else "127.0.0.1:%d" % port
-	return {"spamcheck.checker %s" % kind: dict({"type": kind, "url": url, "timeout": "3s"}, **more)}
-
-
-def send(server, content, sender=b"a@x.test"):
-	client = server.connect(hello=b"EHLO t.test\r\n")
-	reply = None
-	client.start_data(sender)
-	client.send(content + b".\r\n")
-	reply = client.reply()
-	client.finish()
-	return reply
 
 
 # ---- rspamd ----
@@ -198,7 +84,6 @@ def test_checks_are_counted(start, rspamd):
 	assert send(server, HAM).pair == (250, "2.0.0")
 	assert send(server, b"Subject: x\r\n\r\n" + GTUBE + b"\r\n").pair == (550, "5.7.1")
 	port = int(server.sections["smtpd.metrics"]["address"].split(":")[1])
-	import urllib.request
 	text = urllib.request.urlopen("http://127.0.0.1:%d/metrics" % port, timeout=5).read().decode()
 	assert 'smtpd_spam_checks_total{checker="rspamd",result="accept"} 1' in text
 	assert 'smtpd_spam_checks_total{checker="rspamd",result="reject"} 1' in text
@@ -217,64 +102,6 @@ def test_spamassassin(start, spamd):
 
 
 # ---- several, and what fails ----
-
-class Peer:
-	"""A server that misbehaves in one way (SECURITY-CASES 11.1 to 11.7)."""
-
-	def __init__(self, mode):
-		self.mode = mode
-		self.socket = socket.socket()
-		self.socket.bind(("127.0.0.1", 0))
-		self.port = self.socket.getsockname()[1]
-		self.held = []
-		if mode == "refuse":
-			self.socket.close()
-			return
-		self.socket.listen(64)
-		threading.Thread(target=self.serve, daemon=True).start()
-
-	def serve(self):
-		while True:
-			try:
-				c, _ = self.socket.accept()
-			except OSError:
-				return
-			threading.Thread(target=self.answer, args=(c,), daemon=True).start()
-
-	def answer(self, c):
-		try:
-			if self.mode == "hang":
-				self.held.append(c)
-				return
-			if self.mode == "early":
-				c.close()
-				return
-			c.recv(65536)
-			if self.mode == "late":
-				c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"action\":")
-			elif self.mode == "garbage":
-				c.sendall(os.urandom(4096))
-			elif self.mode == "500":
-				c.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}")
-			elif self.mode == "error":
-				c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"error\":\"no\"}   ")
-			elif self.mode == "endless":
-				c.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-				while True:
-					c.sendall(b"x" * 65536)
-			elif self.mode == "drip":
-				for octet in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
-					c.sendall(bytes([octet]))
-					time.sleep(0.02)
-			c.close()
-		except OSError:
-			pass
-
-	def close(self):
-		self.socket.close()
-		for c in self.held:
-			c.close()
-
 
 MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless", "drip"]
 
@@ -361,61 +188,3 @@ def test_hooks(start):
 	refused = server.connect(greet=False)
 	assert refused.reply().pair == (554, "5.7.1")
 	refused.expect_close()
-
-
-# ---- milters ----
-
-@pytest.fixture(scope="module")
-def opendkim(place):
-	d = Daemon(place, "opendkim", "opendkim")
-	d.port = free_port()
-	key = os.path.join(d.folder, "toy.private")
-	subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-	public = subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-outform", "DER"], check=True, capture_output=True).stdout
-	import base64
-	with open(os.path.join(d.folder, "keys.txt"), "w") as f:
-		f.write("toy._domainkey.local.test v=DKIM1; h=sha256; k=rsa; p=%s\n" % base64.b64encode(public).decode())
-	if harness.ROOT:
-		os.chown(key, harness.NOBODY, harness.NOBODY)
-	os.chmod(key, 0o600)
-	d.sign, d.verify = os.path.join(d.folder, "sign.conf"), os.path.join(d.folder, "verify.conf")
-	d.verifier_port = free_port()
-	with open(d.sign, "w") as f:
-		f.write("Syslog no\nMode s\nDomain local.test\nSelector toy\nKeyFile %s\nCanonicalization relaxed/simple\nSocket inet:%d@127.0.0.1\n"
-			"InternalHosts 0.0.0.0/0\nOversignHeaders From\nRequireSafeKeys no\n" % (key, d.port))
-	with open(d.verify, "w") as f:
-		f.write("Syslog no\nMode v\nSocket inet:%d@127.0.0.1\nAlwaysAddARHeader yes\nAuthservID mx.local.test\nInternalHosts 203.0.113.1/32\n"
-			"TestPublicKeys %s/keys.txt\n" % (d.verifier_port, d.folder))
-	d.run(["opendkim", "-f", "-x", d.sign], d.port)
-	second = Daemon(place, "opendkim", "opendkim")
-	second.run(["opendkim", "-f", "-x", d.verify], d.verifier_port)
-	yield d
-	d.stop()
-	second.stop()
-
-
-def test_opendkim_signs_and_verifies(start, opendkim):
-	content = b"From: bob@local.test\r\nTo: x@far.test\r\nSubject: signed\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n\r\nbody\r\n"
-	signer = start({"smtpd.milter sign": {"address": "inet:127.0.0.1:%d" % opendkim.port}})
-	assert send(signer, content, b"bob@local.test").pair == (250, "2.0.0")
-	(signed,) = signer.take()
-	assert b"\nDKIM-Signature: v=1; a=rsa-sha256;" in signed.raw
-	message = signed.body.replace(b"\n", b"\r\n")
-	verifier = start({"smtpd.milter verify": {"address": "inet:127.0.0.1:%d" % opendkim.verifier_port}})
-	assert send(verifier, message, b"bob@local.test").pair == (250, "2.0.0")
-	assert send(verifier, message.replace(b"body", b"BODY"), b"bob@local.test").pair == (250, "2.0.0")
-	good, changed = verifier.take()
-	assert b"dkim=pass" in good.raw, good.raw
-	assert b"dkim=fail" in changed.raw, changed.raw
-
-
-@pytest.mark.parametrize("action,want", [("tempfail", (451, "4.7.1")), ("accept", (250, "2.0.0")), ("reject", (550, "5.7.1"))])
-@pytest.mark.parametrize("mode", ["refuse", "early", "garbage", "hang"])
-def test_a_milter_in_trouble(start, mode, action, want):
-	peer = Peer(mode)
-	try:
-		server = start({"smtpd.milter bad": {"address": "inet:127.0.0.1:%d" % peer.port, "default_action": action, "connect_timeout": "500ms",
-			"command_timeout": "500ms", "content_timeout": "500ms"}})
-		assert send(server, HAM).pair == want
-	finally:
-		peer.close()
