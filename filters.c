@@ -82,6 +82,8 @@ refuse(struct pass *p, const struct filter_report *r, int code, const char *esc,
 {
 	bool own = r != NULL && r->esc[0] - '0' == code / 100;
 
+	if (own && r->code / 100 == code / 100)
+		code = r->code;
 	verdict_set(&p->story.verdict, code, own ? r->esc : esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
 }
 
@@ -363,6 +365,18 @@ finish(struct pass *p)
 	}
 }
 
+/* For the reader, whatever an earlier checker has said. */
+static void
+mark_as_spam(struct pass *p)
+{
+	struct edits e = { 0 };
+
+	edits_add(&e, EDIT_REMOVE, 0, SPAN("X-Spam-Flag"), (struct span){ 0 });
+	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Flag"), SPAN("YES"));
+	(void)content_apply(&p->content, &e);
+	edits_clear(&e);
+}
+
 static void
 milter_done(void *arg, const struct filter_report *r)
 {
@@ -375,6 +389,8 @@ milter_done(void *arg, const struct filter_report *r)
 		pass_end(p);
 		return;
 	}
+	if (r->action == FILTER_QUARANTINE)
+		mark_as_spam(p);
 	p->milter++;
 	next_milter(p);
 }

@@ -199,15 +199,15 @@ class ClamavMilter(Daemon):
 
 
 class Toy(Daemon):
-	"""test/peers/milter.py: a milter that does what the message asks for."""
+	"""test/peers/toymilter.py: a milter that does what the message asks for."""
 
 	def __init__(self, place):
 		super().__init__(place, sys.executable, "python3")
 		if subprocess.run([self.program, "-c", "import Milter"], capture_output=True, check=False).returncode != 0:
 			pytest.skip("%s has no module Milter (package python3-milter)" % self.program)
 		self.port = free_port()
-		shutil.copy(os.path.join(harness.TOP, "test", "peers", "milter.py"), self.folder)
-		self.run(self.path("milter.py"), "inet:%d@127.0.0.1" % self.port, port=self.port)
+		shutil.copy(os.path.join(harness.TOP, "test", "peers", "toymilter.py"), self.folder)
+		self.run(self.path("toymilter.py"), "inet:%d@127.0.0.1" % self.port, port=self.port)
 
 
 class Peer:

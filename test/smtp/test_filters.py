@@ -188,3 +188,25 @@ def test_hooks(start):
 	refused = server.connect(greet=False)
 	assert refused.reply().pair == (554, "5.7.1")
 	refused.expect_close()
+
+
+@pytest.mark.parametrize("command, want", [("exit 0", None), ("exit 65", (550, "5.6.0")), ("exit 67", (550, "5.1.1")), ("exit 68", (550, "5.1.2")),
+	("exit 77", (550, "5.7.1")), ("exit 100", (554, "5.3.0")), ("exit 1", (451, "4.3.0")), ("exit 111", (451, "4.3.0")),
+	("exit 78", (451, "4.3.5")), ("kill -9 $$", (451, "4.3.0")), ("echo 5.2.3 no; exit 100", (550, "5.2.3"))])
+def test_a_hook_keeps_the_delivery_contract(start, command, want):
+	def prepare(server):
+		return dict(("smtpd.hook " + e, {"event": e, "command": harness.script(os.path.join(server.folder, "hook-" + e),
+			"[ ! -e \"$0.on\" ] || { %s; }\n" % command)}) for e in ("mail", "rcpt", "message"))
+	server = start({}, prepare=prepare)
+	client = server.connect(hello=b"EHLO t.test\r\n")
+	steps = {"mail": (b"MAIL FROM:<a@x.test>\r\n", (250, "2.1.0")), "rcpt": (b"RCPT TO:<bob@local.test>\r\n", (250, "2.1.5")),
+		"message": (HAM + b".\r\n", (250, "2.0.0"))}
+	for event, (line, good) in steps.items():
+		if event == "message":
+			assert client.cmd(b"DATA\r\n") == (354, "")
+		switch = os.path.join(server.folder, "hook-" + event + ".on")
+		open(switch, "w").close()
+		assert client.cmd(line) == (want or good), event
+		os.remove(switch)
+		if event != "message" and want is not None:
+			assert client.cmd(line) == good

@@ -635,11 +635,13 @@ test_skip(void **state)
 static void
 test_verdicts(void **state)
 {
-	static const struct { struct span says; enum filter_action want; const char *esc, *text; bool closes; } rows[] = {
-		{ S("a"), FILTER_ACCEPT, "", "", false }, { S("r"), FILTER_REJECT, "", "", false }, { S("t"), FILTER_TEMPFAIL, "", "", false },
-		{ S("d"), FILTER_DISCARD, "", "", false }, { S("4"), FILTER_TEMPFAIL, "", "", true }, { S("f"), FILTER_TEMPFAIL, "", "", true },
-		{ S("y554-5.7.0 one\r\n554 5.7.0 two\0"), FILTER_REJECT, "5.7.0", "one two", false },
-		{ S("y451 4.7.1 later\0"), FILTER_TEMPFAIL, "4.7.1", "later", false },
+	static const struct { struct span says; enum filter_action want; int code; const char *esc, *text; bool closes; } rows[] = {
+		{ S("a"), FILTER_ACCEPT, 0, "", "", false }, { S("r"), FILTER_REJECT, 0, "", "", false },
+		{ S("t"), FILTER_TEMPFAIL, 0, "", "", false }, { S("d"), FILTER_DISCARD, 0, "", "", false },
+		{ S("4"), FILTER_TEMPFAIL, 0, "", "", true }, { S("f"), FILTER_TEMPFAIL, 0, "", "", true },
+		{ S("y554-5.7.0 one\r\n554 5.7.0 two\0"), FILTER_REJECT, 554, "5.7.0", "one two", false },
+		{ S("y450 4.7.1 later\0"), FILTER_TEMPFAIL, 450, "4.7.1", "later", false },
+		{ S("y421 4.3.2 away\0"), FILTER_TEMPFAIL, 451, "4.3.2", "away", false },	/* the connection stays */
 	};
 	static const char stages[] = "CHMRTLNBE";
 
@@ -656,6 +658,7 @@ test_verdicts(void **state)
 			assert_non_null(m);
 			run(m, &mail);
 			assert_int_equal(mail.r.action, rows[i].want);
+			assert_int_equal(mail.r.code, rows[i].code);
 			assert_string_equal(mail.r.esc, rows[i].esc);
 			assert_string_equal(mail.r.text, rows[i].text);
 			assert_false(mail.content.changed);
