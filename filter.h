@@ -26,6 +26,7 @@ enum filter_outcome { FILTER_NONE, FILTER_PASS, FILTER_FAIL, FILTER_SOFTFAIL, FI
 
 struct filter_report {
 	enum filter_action action;
+	bool		 timed_out;	/* TROUBLE: the time was over */
 	bool		 is_spam;	/* flagged, though not refused by the checker itself */
 	bool		 has_score;
 	double		 score, required;	/* finite */

@@ -259,7 +259,7 @@ count(const struct opinion *o)
 	const struct filters *f = o->pass->f;
 	const struct filter_report *r = &o->report;
 	size_t which = (size_t)(o - o->pass->opinions);
-	enum metrics_check result = r->action == FILTER_TROUBLE ? MC_ERROR : r->action == FILTER_TEMPFAIL ? MC_TEMPFAIL :
+	enum metrics_check result = r->action == FILTER_TROUBLE ? (r->timed_out ? MC_TIMEOUT : MC_ERROR) : r->action == FILTER_TEMPFAIL ? MC_TEMPFAIL :
 	    r->action == FILTER_REJECT || r->action == FILTER_DISCARD ? MC_REJECT : r->is_spam ? MC_FLAG : MC_ACCEPT;
 
 	if (r->action == FILTER_SKIPPED)

@@ -415,10 +415,11 @@ too_late(struct spamd_check *k)
 	};
 	struct filter_report r = { .action = FILTER_SKIPPED, .detail = "too large" };
 
-	if (k->stage == STAGE_SKIP)
-		report(k, &r);
-	else
-		fail(k, texts[k->stage], 0);
+	if (k->stage != STAGE_SKIP) {
+		trouble(&r, texts[k->stage], (struct span){ 0 });
+		r.timed_out = true;
+	}
+	report(k, &r);
 }
 
 static void

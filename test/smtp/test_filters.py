@@ -19,6 +19,14 @@ def spamd(place):
 	d.stop()
 
 
+def metrics():
+	return {"smtpd.metrics": {"enabled": "yes", "address": "127.0.0.1:%d" % free_port()}}
+
+
+def scrape(server):
+	return urllib.request.urlopen("http://%s/metrics" % server.sections["smtpd.metrics"]["address"], timeout=5).read().decode()
+
+
 # ---- rspamd ----
 
 @pytest.fixture(scope="module")
@@ -80,11 +88,10 @@ def test_a_spam_trap_teaches(start, rspamd, place):			# case 11.28
 
 
 def test_checks_are_counted(start, rspamd):
-	server = start(dict(checker(rspamd.port), **{"smtpd.metrics": {"enabled": "yes", "address": "127.0.0.1:%d" % free_port()}}))
+	server = start(dict(checker(rspamd.port), **metrics()))
 	assert send(server, HAM).pair == (250, "2.0.0")
 	assert send(server, b"Subject: x\r\n\r\n" + GTUBE + b"\r\n").pair == (550, "5.7.1")
-	port = int(server.sections["smtpd.metrics"]["address"].split(":")[1])
-	text = urllib.request.urlopen("http://127.0.0.1:%d/metrics" % port, timeout=5).read().decode()
+	text = scrape(server)
 	assert 'smtpd_spam_checks_total{checker="rspamd",result="accept"} 1' in text
 	assert 'smtpd_spam_checks_total{checker="rspamd",result="reject"} 1' in text
 	assert re.search(r'smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="spam"} 1', text)
@@ -111,11 +118,13 @@ MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless"
 def test_a_checker_in_trouble_costs_its_message_a_clear_reply(start, kind, mode):
 	peer = Peer(mode)
 	try:
-		server = start(checker(peer.port, kind, timeout="700ms"))
+		server = start(dict(checker(peer.port, kind, timeout="700ms"), **metrics()))
 		began = time.monotonic()
 		assert send(server, HAM).pair == (451, "4.7.1")
 		assert time.monotonic() - began < 5
 		assert server.take() == []
+		result = "timeout" if mode in ("hang", "drip") else "error"
+		assert re.findall(r'^smtpd_spam_checks_total\{checker="%s",result="(\w+)"\} (\d+)$' % kind, scrape(server), re.M) == [(result, "1")]
 	finally:
 		peer.close()
 

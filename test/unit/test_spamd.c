@@ -550,6 +550,7 @@ faulty_peers(void **state)
 		assert_int_equal(o.r.action, row->action);
 		if (row->detail != NULL)
 			assert_string_equal(o.r.detail, row->detail);
+		assert_int_equal(o.r.timed_out, text_starts_nocase(text_span(o.r.detail), "timeout"));
 		assert_true(loop_clock_ms() - began < 3000);
 		close(tx.fd);
 		tx.fd = -1;
@@ -635,6 +636,7 @@ a_connection_that_hangs(void **state)
 	assert_non_null(spamd_start(spamd, &tx, note, &o));
 	wait_for(&o);
 	expect_trouble(&o, "timeout: connect");
+	assert_true(o.r.timed_out);
 	assert_true(loop_clock_ms() - began >= 1990 && loop_clock_ms() - began < 4000);
 	close(fill);
 	close(fd);
