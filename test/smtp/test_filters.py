@@ -108,6 +108,16 @@ def test_spamassassin(start, spamd):
 	assert b"X-Spam-Flag: NO" in ham.raw and b"X-Spam-Score: 7.00" in toy.raw and b"X-Spam-Flag: YES" in toy.raw
 
 
+@pytest.mark.parametrize("hello, sender, score", [(b"toy.test", b"a@x.test", b"6.50"), (b"t.test", b"toy@x.test", b"6.30"),
+	(b"t.test", b"a@x.test", b"0.00")])
+def test_spamassassin_knows_the_client_and_the_sender(start, spamd, hello, sender, score):
+	server = start(checker(spamd.port, "spamassassin"))
+	forged = b"Received: from toy.test ([127.0.0.1])\r\n\tby mx.local.test with ESMTP id 1;\r\n\tMon, 1 Jan 2024 00:00:00 +0000\r\n"
+	assert send(server, forged + HAM, sender, hello=hello).pair == (250, "2.0.0")
+	(m,) = server.take()
+	assert b"\nX-Spam-Score: %s\n" % score in m.raw
+
+
 # ---- several, and what fails ----
 
 MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless", "drip"]
