@@ -28,9 +28,11 @@ struct tx {
 	uint64_t		 session;	/* for log lines */
 	const struct config	*config;	/* borrowed until exit */
 	const struct listener	*listener;	/* borrowed until exit */
-	const char		*client_address;	/* these six are borrowed from the session until the transaction ends; "" is absent */
+	uint16_t		 client_port;	/* 0: not known */
+	const char		*client_address;	/* these seven are borrowed from the session until the transaction ends; "" is absent */
 	const char		*helo;
 	const char		*auth_user;
+	const char		*auth_type;	/* the mechanism of its login */
 	const char		*tls_version;
 	const char		*tls_cipher;
 	const char		*tls_name;	/* that the client asked for (SNI) */

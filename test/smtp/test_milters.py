@@ -1,6 +1,8 @@
 """Milters, the real ones: what they decide, and what they change, to the octet (SECURITY-CASES 11.50 to 11.56)."""
 
 import base64
+import crypt
+import os
 import re
 
 import pytest
@@ -258,6 +260,31 @@ def test_each_milter_sees_what_the_one_before_has_done(start, toy):
 	assert m.body.count(b"\nX-Added: by a milter\n") == 2 and m.body.endswith(b"\n\nAnother\nbody.\n")
 	assert re.findall(rb"^X-Tell-Fields: (\d+)$", m.body, re.M) == [b"5", b"14"]
 	assert re.findall(rb"^X-Tell-Octets: (\d+)$", m.body, re.M) == [b"9", b"16"]
+
+
+def told(m):
+	return dict((name.lower().decode(), value.decode()) for name, value in re.findall(rb"^X-Tell-(\w+): ?(.*)$", m.body, re.M))
+
+
+def test_what_a_milter_hears_of_the_client(start, toy):
+	def prepare(server):
+		passwd = os.path.join(server.folder, "passwd")
+		with open(passwd, "w", encoding="ascii") as f:
+			f.write("bob@local.test:%s\n" % crypt.crypt("secret", "$6$rounds=1000$saltsalt$"))
+		os.chmod(passwd, 0o644)
+		return {"smtpd.listener sub": {"address": "127.0.0.2:0", "mode": "alt"}, "smtpd.auth": {"passwd_file": passwd},
+			"smtpd": {"sender_check": "off"}}
+	server = start(milter("toy", toy.port), prepare=prepare)
+	for listener, login in (("mx", "None None"), ("sub", "PLAIN bob@local.test")):
+		client = server.connect(listener, hello=b"EHLO t.test\r\n")
+		port = client.sock.getsockname()[1]
+		if listener == "sub":
+			assert client.auth(b"PLAIN", b"\0bob@local.test\0secret") == (235, "2.7.0")
+		for sender in (b"a@x.test", b"b@x.test"):		# on the same connection, and of the same session
+			assert client.message(CONTENT % b"tell", sender) == GOOD
+			(m,) = server.take()
+			assert told(m) == {"client": "[127.0.0.1] ('127.0.0.1', %d) t.test" % port, "ports": "%d %d" % (port, port), "login": login,
+				"sender": "<%s>" % sender.decode(), "parameters": "()", "rcpts": "['<bob@local.test>']", "fields": "5", "octets": "9"}
 
 
 # ---- rspamd as a milter ----

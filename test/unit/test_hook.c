@@ -155,7 +155,7 @@ setup(void **state)
 	rcpts[0] = (struct mailbox){ .local = "user", .domain = "local.test" };
 	rcpts[1] = (struct mailbox){ .local = "Other", .domain = "local.test" };
 	tx = (struct tx){ .id = "0123456789abcdef0123", .session = 1, .config = &config, .listener = &listener,
-	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .tls_version = "TLSv1.2", .tls_cipher = "C", .tls_name = "",
+	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .auth_type = "", .tls_version = "TLSv1.2", .tls_cipher = "C", .tls_name = "",
 	    .sender = { .local = "sender", .domain = "client.test" }, .rcpts = rcpts, .rcpts_n = 2, .fd = -1 };
 	set_message("Subject: x\n\nbody\n");
 	return 0;

@@ -252,7 +252,7 @@ static void
 mail_make(struct mail *m, struct span text)
 {
 	*m = (struct mail){ .tx = { .id = "ID", .session = 1, .config = &config, .listener = &smtp, .client_address = "192.0.2.1",
-	    .helo = "h.test", .auth_user = "", .tls_version = "", .tls_cipher = "", .esmtp = true, .rcpts_n = 2, .rcpts_max = 2,
+	    .helo = "h.test", .auth_user = "", .auth_type = "", .tls_version = "", .tls_cipher = "", .esmtp = true, .rcpts_n = 2, .rcpts_max = 2,
 	    .fd = message_open(""), .size = MESSAGE_ROOM + text.len } };
 	assert_true(m->tx.fd != -1);
 	assert_int_equal(pwrite(m->tx.fd, text.p, text.len, MESSAGE_ROOM), (ssize_t)text.len);
@@ -500,7 +500,9 @@ test_dialogue(void **state)
 	mail_make(&mail, SPAN("A: 1\n\n"));
 	mail.tx.client_address = "2001:db8::1";
 	mail.tx.helo = "h\r\n\x01.te\x7fst";
+	mail.tx.client_port = 16706;	/* "AB" */
 	mail.tx.auth_user = "bo\nb";
+	mail.tx.auth_type = "PLAIN";
 	mail.tx.tls_version = "TLSv1.2";
 	mail.tx.tls_cipher = "ECDHE-RSA-AES128-GCM-SHA256";
 	mail.tx.body = SMTP_BODY_8BITMIME;
@@ -509,10 +511,10 @@ test_dialogue(void **state)
 	mail.tx.sender = (struct mailbox){ .local = "" };
 	steps = MILTER_HDR_LEADSPC;
 	try(NULL, &mail);
-	assert_heard(OFFER "DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|IPv6:2001:db8::1|{client_name}|unknown|{client_port}|0|"
-	    "{client_ptr}|unknown|_|unknown [2001:db8::1]|\nC[2001:db8::1]|6||2001:db8::1|\n"
+	assert_heard(OFFER "DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|IPv6:2001:db8::1|{client_name}|unknown|{client_port}|16706|"
+	    "{client_ptr}|unknown|_|unknown [2001:db8::1]|\nC[2001:db8::1]|6AB2001:db8::1|\n"
 	    "DH{tls_version}|TLSv1.2|{cipher}|ECDHE-RSA-AES128-GCM-SHA256|{cipher_bits}|128|\nHh.test|\n"
-	    "DMi|ID|{auth_type}|SASL|{auth_authen}|bob|{mail_addr}||{mail_host}|mx.test|{mail_mailer}|local|\n"
+	    "DMi|ID|{auth_type}|PLAIN|{auth_authen}|bob|{mail_addr}||{mail_host}|mx.test|{mail_mailer}|local|\n"
 	    "M<>|BODY=8BITMIME|SMTPUTF8|\n" RCPT_MACROS_1 "R<bob@local.test>|\n"
 	    "DTi|ID|\nT\nLA| 1|\nDNi|ID|\nN\nDEi|ID|\nE\nQ\n");
 	mail_end(&mail);
