@@ -1,5 +1,6 @@
 """rspamd, spamd, milters and hooks, the real things (SECURITY-CASES 9.12, 11)."""
 
+import crypt
 import os
 import re
 import time
@@ -95,6 +96,57 @@ def test_checks_are_counted(start, rspamd):
 	assert 'smtpd_spam_checks_total{checker="rspamd",result="accept"} 1' in text
 	assert 'smtpd_spam_checks_total{checker="rspamd",result="reject"} 1' in text
 	assert re.search(r'smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="spam"} 1', text)
+
+
+# ---- DKIM: rspamd signs what users send ----
+
+MULTIPART = b"""\
+From: Bob <bob@local.test>
+To: Alice <alice@local.test>
+Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?= that go on
+ in a second line
+Date: Mon, 1 Jan 2024 00:00:00 +0000
+Message-ID: <1@local.test>
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=edge
+X-Spam-Flag: NO, forged
+
+--edge
+Content-Type: text/plain; charset=utf-8
+
+..dots, trailing blanks \t and \xc3\xbcmlauts
+
+--edge--
+
+
+""".replace(b"\n", b"\r\n")
+
+
+def verified(key, message):
+	"""By dkimpy: whether the octets are those that were signed."""
+	dkim = pytest.importorskip("dkim", reason="python3-dkim is not installed")
+	return dkim.verify(message, dnsfunc=lambda name, timeout=5: key.record.encode() if name in (key.name + ".", (key.name + ".").encode()) else None)
+
+
+def test_dkim_of_a_user_verifies_as_delivered(start, rspamd, key):
+	def prepare(server):
+		path = os.path.join(server.folder, "passwd")
+		with open(path, "w", encoding="ascii") as f:
+			f.write("bob@local.test:%s\n" % crypt.crypt("secret", "$6$rounds=1000$saltsalt$"))
+		return {"smtpd.listener alt": {"address": "127.0.0.2:0", "mode": "alt"}, "smtpd.auth": {"passwd_file": path}}
+	server = start(checker(rspamd.port), prepare=prepare)
+	client = server.connect("alt", hello=b"EHLO t.test\r\n")
+	assert client.auth(b"PLAIN", b"\0bob@local.test\0secret") == (235, "2.7.0")
+	for content in (MULTIPART, b"From: bob@local.test\r\n\r\n", b"From: bob@local.test\r\nSubject: x\r\n\r\none\r\n"):
+		assert client.message(content.replace(b"\r\n.", b"\r\n.."), b"bob@local.test", (b"alice@local.test",)) == (250, "2.0.0")
+		(m,) = server.take()
+		message = m.raw.replace(b"\n", b"\r\n")
+		assert re.search(rb"\nDKIM-Signature: v=1; a=rsa-sha256; [^\n]*\n?[^\n]*d=local.test", m.raw), m.raw
+		assert verified(key, message)
+		assert not verified(key, message.replace(b"From: ", b"From: X ")) and not verified(key, message + b"x\r\n")
+	# nobody has logged in: nothing is signed
+	assert send(server, MULTIPART, b"bob@local.test").pair == (250, "2.0.0")
+	assert b"\nDKIM-Signature:" not in server.take()[0].raw
 
 
 # ---- SpamAssassin ----
