@@ -1,5 +1,6 @@
 """The metrics listener: figures that are exact, health, HTTP (SECURITY-CASES 13.7, 14.1, 15.2, 15.3)."""
 
+import json
 import os
 import re
 import shutil
@@ -7,10 +8,14 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
+import urllib.request
 
 import pytest
 
 import harness
+from components import Daemon, own
+from peers import free_port
 
 METRICS = {"smtpd.metrics": {"enabled": "yes", "address": "127.0.0.4:0"}}	# not as a listener: they would share its socket
 SAMPLE = re.compile(r'^([a-z_]+(?:\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*\})?) (-?[0-9.]+)$')
@@ -266,6 +271,70 @@ def test_promtool_finds_nothing(server):
 	assert smtp.message(b"Subject: a\r\n\r\nx\r\n")[0] == 250
 	result = subprocess.run(["promtool", "check", "metrics"], input=get(server)[2], capture_output=True, text=True, check=False)
 	assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+class Prometheus(Daemon):
+	"""It scrapes one server, as often as it may."""
+
+	def __init__(self, place, target):
+		super().__init__(place, "prometheus", "prometheus")
+		self.port = free_port()
+		os.mkdir(self.path("data"))
+		own(self.path("data"), 0o700)
+		config = self.write("prometheus.yml", "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+			"scrape_configs: [{job_name: smtpd, static_configs: [{targets: ['%s:%d']}]}]\n" % target)
+		self.run("--config.file=" + config, "--storage.tsdb.path=" + self.path("data"), "--web.listen-address=127.0.0.1:%d" % self.port,
+			port=self.port)
+
+	def ask(self, path, **parameters):
+		url = "http://127.0.0.1:%d/api/v1/%s?%s" % (self.port, path, urllib.parse.urlencode(parameters))
+		with urllib.request.urlopen(url, timeout=harness.PATIENCE) as answer:
+			found = json.load(answer)
+		assert found["status"] == "success", found
+		return found["data"]
+
+	def series(self, query):
+		"""Labels without the scrape's own, and the value; the newest."""
+		found = {}
+		for row in self.ask("query", query=query)["result"]:
+			labels = {k: v for k, v in row["metric"].items() if k not in ("instance", "job")}
+			found[tuple(sorted(labels.items()))] = float(row["value"][1])
+		return found
+
+
+def test_a_running_prometheus_has_the_figures(server, place):
+	prometheus = Prometheus(place, metrics_address(server))
+	try:
+		smtp = server.connect(hello=b"EHLO t.test\r\n")
+		for _ in range(3):
+			assert smtp.message(b"Subject: a\r\n\r\nx\r\n") == (250, "2.0.0")
+		assert smtp.message(b"Subject: a\r\n\r\nx\r\n", rcpts=(b"x@other.test",)) == (250, "2.0.0")
+		smtp.cmd(b"MAIL FROM:<a@x.test>\r\n")
+		assert smtp.cmd(b"RCPT TO:<x@foreign.test>\r\n")[0] == 550
+
+		def received():
+			return prometheus.series("smtpd_messages_received_total")
+		name, mx = ("__name__", "smtpd_messages_received_total"), ("listener", "mx")
+		wanted = {(name, mx, ("recipient_domain", "local.test")): 3, (name, mx, ("recipient_domain", "other.test")): 1}
+		harness.until(lambda: {k: v for k, v in received().items() if v} == wanted, "the messages", 30)
+		assert list(prometheus.series("up").values()) == [1]
+		(target,) = prometheus.ask("targets")["activeTargets"]
+		assert (target["health"], target["lastError"]) == ("up", "")
+		for query, value in (('smtpd_connections_active{listener="mx"}', 1), ('smtpd_commands_total{command="RCPT"}', 5),
+				('smtpd_messages_rejected_total{reason="relay_denied"}', 1), ("smtpd_messages_size_bytes_count", 4),
+				('smtpd_messages_size_bytes_bucket{le="+Inf"}', 4), ("sum(smtpd_deliveries_total)", 4),
+				("histogram_quantile(0.5, smtpd_delivery_duration_seconds_bucket{result='success'}) > bool 0", 1)):
+			harness.until(lambda q=query, v=value: list(prometheus.series(q).values()) == [v], query)
+		# every name that is served has come, with its type and help
+		families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", get(server, more=b"Accept: " + OPEN.encode() + b"\r\n")[2], re.M))
+		known = prometheus.ask("metadata")
+		assert {n: known[n][0]["type"] for n in families} == families and all(known[n][0]["help"] for n in families)
+		# and it notices when the server has gone
+		server.disconnect_all()
+		server.stop()
+		harness.until(lambda: list(prometheus.series("up").values()) == [0], "up to be 0", 30)
+	finally:
+		prometheus.stop()
 
 
 # ---- health ----
