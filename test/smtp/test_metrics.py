@@ -209,6 +209,82 @@ def test_a_killed_front_takes_no_figure_with_it(server):
 	server.clients = []
 
 
+def test_counters_equal_what_was_sent_over_deaths_and_reloads(start):	# case 15.3
+	server = start(METRICS)
+	content = b"Subject: a\r\n\r\nx\r\n"
+	sent = {"EHLO": 0, "MAIL": 0, "RCPT": 0, "DATA": 0}
+	connections = messages = 0
+
+	def connect():
+		nonlocal connections
+		connections += 1
+		sent["EHLO"] += 1
+		return server.connect(hello=b"EHLO t.test\r\n")
+
+	def message(smtp):
+		nonlocal messages
+		messages += 1
+		for verb in ("MAIL", "RCPT", "DATA"):
+			sent[verb] += 1
+		assert smtp.message(content) == (250, "2.0.0")
+
+	def check(active, more):
+		now = scrape(server)
+		mx = 'listener="mx"'
+		expect = {'smtpd_connections_total{%s}' % mx: connections, 'smtpd_connections_active{%s}' % mx: active,
+			'smtpd_messages_received_total{%s,recipient_domain="local.test"}' % mx: messages,
+			'smtpd_deliveries_total{agent="maildir",result="success"}': messages,
+			'smtpd_delivery_duration_seconds_count{result="success"}': messages, 'smtpd_messages_size_bytes_count': messages,
+			'smtpd_command_duration_seconds_count{command="MAIL"}': sent["MAIL"],
+			'smtpd_command_duration_seconds_count{command="RCPT"}': sent["RCPT"],
+			'smtpd_command_duration_seconds_count{command="DATA"}': messages,
+			**{'smtpd_commands_total{command="%s"}' % verb: n for verb, n in sent.items()}, **more}
+		told = {k: v for k, v in now.items() if v and not k.startswith(("process_", "smtpd_build_info")) and "_bucket" not in k and
+			not k.partition("{")[0].endswith("_sum")}
+		assert told == {k: v for k, v in expect.items() if v}
+		for name in ("smtpd_messages_size_bytes", "smtpd_delivery_duration_seconds"):	# and no histogram lost one of them
+			assert sum(v for k, v in now.items() if k.startswith(name + "_bucket") and 'le="+Inf"' in k) == messages
+
+	smtp, half = connect(), connect()
+	for _ in range(3):
+		message(smtp)
+	half.start_data()
+	half.send(content)
+	for verb in ("MAIL", "RCPT", "DATA"):
+		sent[verb] += 1
+	harness.until(lambda: half.unread() == 0)
+	check(2, {})
+	(front,) = holders(server, server.addresses["mx"])
+	os.kill(front, signal.SIGKILL)
+	server.clients = []
+	harness.until(lambda: scrape(server).get('smtpd_processes_restarted_total{process="front"}') == 1)
+	harness.until(lambda: holders(server, server.addresses["mx"]) not in ([], [front]))
+	more = {'smtpd_processes_restarted_total{process="front"}': 1}
+	check(0, more)
+	old = connect()
+	message(old)
+	check(1, more)
+	server.reload({"smtpd": {"log_level": "debug"}})
+	server.wait_log("reload", result="success")
+	more['smtpd_config_reloads_total{result="success"}'] = 1
+	message(old)		# by the generation that drains
+	new = connect()
+	message(new)
+	check(2, more)
+	old.finish()
+	harness.until(lambda: scrape(server)['smtpd_connections_active{listener="mx"}'] == 1)
+	harness.until(lambda: len(server.fronts()) == len(server.addresses) + 1)	# and the exporter
+	agent = server.agent()
+	os.kill(agent, signal.SIGKILL)
+	harness.until(lambda: server.agent() not in (None, agent))
+	more['smtpd_processes_restarted_total{process="agent"}'] = 1
+	message(new)
+	check(1, more)
+	server.disconnect_all()
+	harness.until(lambda: scrape(server)['smtpd_connections_active{listener="mx"}'] == 0)
+	check(0, more)
+
+
 def test_a_killed_exporter_comes_back_and_mail_goes_on(server):
 	smtp = server.connect(hello=b"EHLO t.test\r\n")
 	(exporter,) = holders(server, metrics_address(server))
