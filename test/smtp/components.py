@@ -4,6 +4,7 @@ import base64
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -164,7 +165,7 @@ class Spamd(Daemon):
 class Opendkim(Daemon):
 	def __init__(self, place, key, sign):
 		super().__init__(place, "opendkim", "opendkim")
-		self.port = free_port()
+		self.port, self.key = free_port(), key
 		lines = "Syslog no\nSocket inet:%d@127.0.0.1\n" % self.port
 		if sign:
 			lines += ("Mode s\nDomain %s\nSelector %s\nKeyFile %s\nCanonicalization relaxed/simple\nInternalHosts 0.0.0.0/0\n"
@@ -256,6 +257,8 @@ class Peer:
 				c.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
 				while True:
 					c.sendall(b"x" * 65536)
+			elif self.mode == "version":	# of both protocols
+				c.sendall(b"SPAMD/9.0 0 EX_OK\r\nSpam: False ; 0.0 / 5.0\r\n\r\n")
 			elif self.mode == "drip":
 				for octet in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
 					c.sendall(bytes([octet]))
@@ -268,6 +271,59 @@ class Peer:
 		self.socket.close()
 		for c in self.held:
 			c.close()
+
+
+class MilterPeer(Peer):
+	"""The same as a milter, which may well negotiate first."""
+
+	def answer(self, c):
+		if self.mode in ("hang", "early"):
+			super().answer(c)
+			return
+		try:
+			if self.mode == "garbage":
+				c.sendall(b"220 mx.test ESMTP\r\n" * 1000)
+				c.close()
+				return
+			packets = self.packets(c)
+			next(packets)		# what we offer
+			options = struct.pack(">Ic3I", 13, b"O", 1 if self.mode == "version" else 6, 0x3f, 0)
+			if self.mode == "drip":
+				for octet in options:
+					c.sendall(bytes([octet]))
+					time.sleep(0.1)
+			else:
+				c.sendall(options)
+			for command in packets:
+				if self.mode == "late":
+					break
+				if self.mode == "endless":
+					while True:
+						c.sendall(b"\0\0\0\1p")
+						time.sleep(0.02)
+				if self.mode == "unasked":
+					c.sendall(b"\0\0\0\1c" * 2)
+				elif self.mode == "changing" and command == b"E":
+					c.sendall(b"\0\0\0\5bpart")
+					break
+				elif command != b"D":		# macros have no reply
+					c.sendall(b"\0\0\0\1c")
+			c.close()
+		except (OSError, StopIteration):
+			pass
+
+	@staticmethod
+	def packets(c):
+		"""The command of each, as they come."""
+		data = b""
+		while True:
+			while len(data) >= 5 and len(data) >= 4 + int.from_bytes(data[:4], "big"):
+				yield data[4:5]
+				data = data[4 + int.from_bytes(data[:4], "big"):]
+			more = c.recv(65536)
+			if more == b"":
+				return
+			data += more
 
 
 def checker(port, kind="rspamd", **more):

@@ -172,7 +172,7 @@ def test_spamassassin_knows_the_client_and_the_sender(start, spamd, hello, sende
 
 # ---- several, and what fails ----
 
-MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless", "drip"]
+MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless", "drip", "version"]
 
 
 @pytest.mark.parametrize("kind", ["rspamd", "spamassassin"])

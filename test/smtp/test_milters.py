@@ -4,11 +4,12 @@ import base64
 import crypt
 import os
 import re
+import time
 
 import pytest
 
 import harness
-from components import DOMAIN, EICAR, GTUBE, HAM, ClamavMilter, Clamd, Opendkim, Peer, Toy, milter, send
+from components import DOMAIN, EICAR, GTUBE, HAM, ClamavMilter, Clamd, MilterPeer, Opendkim, Toy, checker, milter, send
 
 REFUSED = (550, "5.7.1")
 LATER = (451, "4.7.1")
@@ -328,15 +329,57 @@ def test_rspamd_proxy_changes_the_header(proxy_server):
 	assert rewritten.body.endswith(b"\n\nbody\n")
 
 
+# ---- all together ----
+
+def test_checkers_milters_and_hooks_in_their_order(start, rspamd, toy, signing):
+	def prepare(server):
+		server.hooked = os.path.join(server.folder, "seen")
+		hook = harness.script(os.path.join(server.folder, "hook"), "cat >%s; echo 'X-Hook: one'\n" % server.hooked)
+		return {"smtpd.hook last": {"event": "message", "command": hook}}
+	server = start({**checker(rspamd.port), **milter("first", toy.port), **milter("second", signing.port)}, prepare=prepare)
+	content = b"From: bob@local.test\r\nX-Edit: 1\r\nX-Do: change, replace, tell\r\nSubject: one\r\nX-Spam-Flag: NO, forged\r\n\r\nA body.\r\n"
+	assert send(server, content, b"bob@local.test").pair == GOOD
+	(m,) = server.take()
+	with open(server.hooked, "rb") as f:
+		seen = f.read()
+	assert m.body == b"X-Hook: one\n" + seen			# the hook is last
+	signed = re.match(rb"DKIM-Signature: [^\n]*\n([ \t][^\n]*\n)*", seen)	# opendkim has seen what the other milter has done
+	message = seen[signed.end():]
+	assert re.sub(rb"score=[^ ]*|(?<=Score: ).*", b"", message.split(b"\nFrom: ")[0]) == (b"X-Spam-Status: No,  required=15.00\nX-Spam-Score: \n"
+		b"X-Spam-Flag: NO\nX-Spam-Checker: rspamd")
+	assert b"forged" not in message and b"X-Edit" not in message and b"\nX-Added: by rspamd\n" in message
+	assert b"\nSubject: changed\n" in message and message.endswith(b"\n\nAnother\nbody.\n")
+	# the milters came after the checker
+	assert int(told(m)["fields"]) == len(re.findall(rb"^(?!X-Tell-)[A-Za-z-]+:", message.split(b"\n\n")[0], re.M)) - 1	# X-Twice is new
+	dkim = pytest.importorskip("dkim", reason="python3-dkim is not installed")
+	record = signing.key.record.encode()
+	assert dkim.verify(m.raw.replace(b"\n", b"\r\n"), dnsfunc=lambda name, timeout=5: record)
+
+
 # ---- those in trouble ----
 
+TROUBLE = {
+	"refuse": ("options", "it cannot be connected to"), "hang": ("options", "timeout"), "drip": ("options", "timeout"),
+	"early": ("options", "the connection was lost"), "late": ("connect", "the connection was lost"),
+	"garbage": ("options", "a packet of a length that there is not"), "endless": ("connect", "timeout"),
+	"version": ("connect", "its version of the protocol is too old"), "unasked": ("connect", "a reply that is not due"),
+	"changing": ("eom", "the connection was lost"),
+}
+
+
 @pytest.mark.parametrize("action,want", [("tempfail", LATER), ("accept", GOOD), ("reject", REFUSED)])
-@pytest.mark.parametrize("mode", ["refuse", "early", "garbage", "hang"])
+@pytest.mark.parametrize("mode", TROUBLE)
 def test_a_milter_in_trouble(start, mode, action, want):
-	peer = Peer(mode)
+	peer = MilterPeer(mode)
 	try:
-		server = start({"smtpd.milter bad": {"address": "inet:127.0.0.1:%d" % peer.port, "default_action": action, "connect_timeout": "500ms",
-			"command_timeout": "500ms", "content_timeout": "500ms"}})
-		assert send(server, HAM).pair == want
+		server = start(milter("bad", peer.port, default_action=action, connect_timeout="500ms", command_timeout="500ms", content_timeout="500ms"))
+		began = time.monotonic()
+		# one that has changed the message in part leaves nothing that could be delivered (case 11.55)
+		assert send(server, HAM).pair == (LATER if mode == "changing" else want)
+		assert time.monotonic() - began < 8
+		line = server.wait_log("milter", name="bad")
+		assert (line["stage"], line["error"]) == TROUBLE[mode]
+		for m in server.take():
+			assert m.body == HAM.replace(b"\r\n", b"\n")
 	finally:
 		peer.close()
