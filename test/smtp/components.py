@@ -24,7 +24,7 @@ RSPAMD = """\
 lua = "%(dir)s/toy.lua"
 options {
   pidfile = "%(dir)s/rspamd.pid"; filters = "regexp,dkim"; dns { nameserver = ["127.0.0.1:9:1"]; timeout = 0.05s; retransmits = 1; sockets = 1; }
-  disable_monitoring = true; disable_hyperscan = true; hs_cache_dir = "%(dir)s"; tempdir = "%(dir)s";
+  disable_monitoring = true; disable_hyperscan = true; hs_cache_dir = "%(dir)s"; tempdir = "%(dir)s"; url_tld = "%(dir)s/tld";
   control_socket = "%(dir)s/ctl.sock mode=0600"; history_rows = 10; local_addrs = [];
 }
 logging { type = "console"; level = "notice"; color = false; }
@@ -72,6 +72,8 @@ def own(path, mode=0o600):
 class Daemon:
 	"""A component of somebody else's, ended with the tests."""
 
+	patience = 10		# seconds, for its end
+
 	def __init__(self, place, program, package):
 		self.program = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
 		if self.program is None:
@@ -109,7 +111,7 @@ class Daemon:
 	def stop(self):
 		self.process.terminate()
 		try:
-			self.process.wait(10)
+			self.process.wait(self.patience)
 		except subprocess.TimeoutExpired:
 			self.process.kill()
 			self.process.wait()
@@ -140,6 +142,7 @@ class Rspamd(Daemon):
 		self.write("rspamd.conf", RSPAMD % {"dir": self.folder, "port": self.port, "proxy": self.proxy, "controller": self.controller,
 			"selector": SELECTOR, "key": key.path})
 		self.write("toy.lua", TOY)
+		self.write("tld", "test\n")	# the list of all domains would take it many seconds to compile
 		self.run("-f", "-c", self.path("rspamd.conf"), "--var=LOCAL_CONFDIR=none",
 			*["--var=%s=%s" % (n, self.folder) for n in ("RUNDIR", "DBDIR", "LOGDIR")], port=self.port)
 		for port in (self.proxy, self.controller):
@@ -162,7 +165,13 @@ class Spamd(Daemon):
 			"--siteconfigpath=" + conf, "--min-children=1", "--max-children=2", "-s", "stderr", "-r", self.path("spamd.pid"), port=self.port)
 
 
-class Opendkim(Daemon):
+class Libmilter(Daemon):
+	"""It takes up to five seconds until it looks whether it should end."""
+
+	patience = 0.1
+
+
+class Opendkim(Libmilter):
 	def __init__(self, place, key, sign):
 		super().__init__(place, "opendkim", "opendkim")
 		self.port, self.key = free_port(), key
@@ -192,7 +201,7 @@ class Clamd(Daemon):
 		assert self.process.poll() is None, self.output()[-2000:]
 
 
-class ClamavMilter(Daemon):
+class ClamavMilter(Libmilter):
 	def __init__(self, place, clamd):
 		super().__init__(place, "clamav-milter", "clamav-milter")
 		self.port = free_port()
@@ -201,7 +210,7 @@ class ClamavMilter(Daemon):
 			(self.port, clamd.socket, self.folder)), port=self.port)
 
 
-class Toy(Daemon):
+class Toy(Libmilter):
 	"""test/peers/toymilter.py: a milter that does what the message asks for."""
 
 	def __init__(self, place):
