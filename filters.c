@@ -80,11 +80,11 @@ add_detail(struct pass *p, const char *name, const char *text)
 static void
 refuse(struct pass *p, const struct filter_report *r, int code, const char *esc, const char *text)
 {
-	bool own = r != NULL && r->esc[0] - '0' == code / 100;
-
-	if (own && r->code / 100 == code / 100)
-		code = r->code;
-	verdict_set(&p->story.verdict, code, own ? r->esc : esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
+	if (r != NULL && r->esc[0] - '0' == code / 100) {
+		code = r->code / 100 == code / 100 ? r->code : code;
+		esc = r->esc;
+	}
+	verdict_set(&p->story.verdict, code, esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
 }
 
 /* What a report that is the last word means. Returns whether the message goes on. */

@@ -830,6 +830,15 @@ peer_text(const struct sockaddr_storage *ss, char *dst, socklen_t size)
 		dst[0] = '\0';
 }
 
+static uint16_t
+peer_port(const struct sockaddr_storage *ss)
+{
+	struct sockaddr_in in4;		/* IPv6 has it at the same place */
+
+	memcpy(&in4, ss, sizeof(in4));
+	return ntohs(in4.sin_port);
+}
+
 /* 421 and close, without a slot (RFC 5321 3.8); a client that cannot take so much at once, or would want TLS first, does not get it. */
 static void
 turn_away(const struct front *f, int fd, const char *address)
@@ -898,8 +907,7 @@ listen_ready(void *arg, short revents)
 			return;
 		}
 		peer_text(&ss, address, sizeof(address));
-		/* of IPv6 it is at the same place */
-		conn_open(f, fd, address, ntohs(((const struct sockaddr_in *)&ss)->sin_port));
+		conn_open(f, fd, address, peer_port(&ss));
 	}
 }
 

@@ -526,7 +526,7 @@ begin(struct spamd_check *k, const struct tx *tx)
 	buf_printf(&k->header, "SYMBOLS SPAMC/1.5\r\n");
 	if (s->checker->user[0] != '\0')
 		buf_printf(&k->header, "User: %s\r\n", s->checker->user);
-	buf_printf(&k->header, "Content-length: %llu\r\n\r\n", (unsigned long long)(buf_len(&trace) + (k->end - k->at)));
+	buf_printf(&k->header, "Content-length: %llu\r\n\r\n", (unsigned long long)buf_len(&trace) + (k->end - k->at));
 	buf_add_span(&k->header, buf_span(&trace));
 	if (k->header.failed || trace.failed) {
 		errno = ENOMEM;
