@@ -26,10 +26,12 @@ enum filter_outcome { FILTER_NONE, FILTER_PASS, FILTER_FAIL, FILTER_SOFTFAIL, FI
 
 struct filter_report {
 	enum filter_action action;
+	bool		 timed_out;	/* TROUBLE: the time was over */
 	bool		 is_spam;	/* flagged, though not refused by the checker itself */
 	bool		 has_score;
 	double		 score, required;	/* finite */
-	char		 esc[12];	/* of its own reply, class 4 or 5 as the action; "" : the usual */
+	int		 code;		/* of its own reply, class 4 or 5 as the action; 0: the usual */
+	char		 esc[12];	/* the same; "": the usual */
 	char		 text[400];	/* of its own reply: one line, printable ASCII; "": the usual */
 	char		 detail[160];	/* for the log, printable: "soft reject", "timeout", ... */
 	struct edits	 edits;		/* owned by the report's maker */

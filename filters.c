@@ -80,9 +80,11 @@ add_detail(struct pass *p, const char *name, const char *text)
 static void
 refuse(struct pass *p, const struct filter_report *r, int code, const char *esc, const char *text)
 {
-	bool own = r != NULL && r->esc[0] - '0' == code / 100;
-
-	verdict_set(&p->story.verdict, code, own ? r->esc : esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
+	if (r != NULL && r->esc[0] - '0' == code / 100) {
+		code = r->code / 100 == code / 100 ? r->code : code;
+		esc = r->esc;
+	}
+	verdict_set(&p->story.verdict, code, esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
 }
 
 /* What a report that is the last word means. Returns whether the message goes on. */
@@ -257,7 +259,7 @@ count(const struct opinion *o)
 	const struct filters *f = o->pass->f;
 	const struct filter_report *r = &o->report;
 	size_t which = (size_t)(o - o->pass->opinions);
-	enum metrics_check result = r->action == FILTER_TROUBLE ? MC_ERROR : r->action == FILTER_TEMPFAIL ? MC_TEMPFAIL :
+	enum metrics_check result = r->action == FILTER_TROUBLE ? (r->timed_out ? MC_TIMEOUT : MC_ERROR) : r->action == FILTER_TEMPFAIL ? MC_TEMPFAIL :
 	    r->action == FILTER_REJECT || r->action == FILTER_DISCARD ? MC_REJECT : r->is_spam ? MC_FLAG : MC_ACCEPT;
 
 	if (r->action == FILTER_SKIPPED)
@@ -363,6 +365,18 @@ finish(struct pass *p)
 	}
 }
 
+/* For the reader, whatever an earlier checker has said. */
+static void
+mark_as_spam(struct pass *p)
+{
+	struct edits e = { 0 };
+
+	edits_add(&e, EDIT_REMOVE, 0, SPAN("X-Spam-Flag"), (struct span){ 0 });
+	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Flag"), SPAN("YES"));
+	(void)content_apply(&p->content, &e);
+	edits_clear(&e);
+}
+
 static void
 milter_done(void *arg, const struct filter_report *r)
 {
@@ -375,6 +389,8 @@ milter_done(void *arg, const struct filter_report *r)
 		pass_end(p);
 		return;
 	}
+	if (r->action == FILTER_QUARANTINE)
+		mark_as_spam(p);
 	p->milter++;
 	next_milter(p);
 }

@@ -41,6 +41,15 @@ peer_text(const struct sockaddr_storage *ss, char *dst, socklen_t size)
 		dst[0] = '\0';
 }
 
+static uint16_t
+peer_port(const struct sockaddr_storage *ss)
+{
+	struct sockaddr_in in4;		/* IPv6 has it at the same place */
+
+	memcpy(&in4, ss, sizeof(in4));
+	return ntohs(in4.sin_port);
+}
+
 static void
 listen_ready(void *arg, short revents)
 {
@@ -68,7 +77,7 @@ listen_ready(void *arg, short revents)
 			return;
 		}
 		peer_text(&ss, address, sizeof(address));
-		conn_open(f, fd, address);
+		conn_open(f, fd, address, peer_port(&ss));
 	}
 }
 

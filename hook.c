@@ -127,6 +127,7 @@ finish(struct hook_run *run, const struct verdict *v, const char *detail)
 	if (v->code != 0) {
 		edits_clear(&r->edits);
 		r->action = v->code / 100 == 5 ? FILTER_REJECT : FILTER_TEMPFAIL;
+		r->code = v->code;
 		memcpy(r->esc, v->esc, sizeof(r->esc));
 		memcpy(r->text, v->text, sizeof(r->text));
 		(void)snprintf(r->detail, sizeof(r->detail), "%s: %.120s", run->hook->name, detail);

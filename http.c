@@ -125,6 +125,7 @@ finish(struct http_call *c, CURLcode result)
 			a.content_type = type;
 		a.max_age_s = answer_max_age(c->easy);
 	} else {
+		a.timed_out = c->failed == NULL && result == CURLE_OPERATION_TIMEDOUT;
 		a.error = c->failed != NULL ? c->failed : error_text(c, result);
 	}
 	for (size_t i = 0; i < h->max; i++)

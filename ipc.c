@@ -218,6 +218,8 @@ ipc_pack_request(const struct request *q, void *dst)
 		break;
 	case REQ_MAIL:
 		add_text(&b, q->helo);
+		add_u16(&b, q->port);
+		add_u8(&b, q->mechanism);
 		add_u8(&b, q->esmtp);
 		add_u8(&b, q->utf8);
 		add_u16(&b, q->tls_version);
@@ -270,6 +272,8 @@ ipc_unpack_request(struct request *q, struct login *login, const void *p, size_t
 		break;
 	case REQ_MAIL:
 		read_text(&r, q->helo, sizeof(q->helo));
+		q->port = read_u16(&r);
+		q->mechanism = read_u8(&r, 15);
 		q->esmtp = read_u8(&r, 1);
 		q->utf8 = read_u8(&r, 1);
 		q->tls_version = read_u16(&r);

@@ -42,9 +42,10 @@ struct request {
 	char		address[IPC_ADDRESS_MAX + 1];	/* CONNECT */
 	bool		resumed;			/* CONNECT */
 	const struct login *login;	/* resumed CONNECT: borrowed; NULL: nobody has logged in */
-	unsigned	mechanism;	/* AUTH: of enum sasl_mechanism */
+	unsigned	mechanism;	/* AUTH, MAIL (of the login; 0: there is none): of enum sasl_mechanism */
 	struct span	response;	/* AUTH: borrowed */
 	char		helo[SMTP_DOMAIN_MAX + 1];	/* MAIL */
+	uint16_t	port;				/* MAIL: the client's */
 	bool		esmtp, utf8;			/* MAIL */
 	unsigned	tls_version, tls_suite;		/* MAIL: as on the wire; 0: in clear */
 	char		tls_name[SMTP_DOMAIN_MAX + 1];	/* MAIL: the server name that the client asked for */

@@ -95,20 +95,28 @@ message_delivered_to(const struct mailbox *rcpt, struct buf *out)
 	buf_printf(out, "Delivered-To: %s\n", address);
 }
 
+void
+message_trace_fields(const struct tx *tx, time_t now, struct buf *out)
+{
+	char sender[SMTP_ADDRESS_MAX + 1];
+
+	smtp_mailbox_print(&tx->sender, sender);
+	buf_printf(out, "Return-Path: <%s>\n", sender);
+	if (tx->rcpts_n == 1)
+		message_delivered_to(&tx->rcpts[0], out);
+	add_received(out, tx, now);
+}
+
 int
 message_trace(struct tx *tx, time_t now)
 {
-	char memory[MESSAGE_TRACE_MAX], sender[SMTP_ADDRESS_MAX + 1];
+	char memory[MESSAGE_TRACE_MAX];
 	uint64_t at = tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
 	struct buf b;
 	ssize_t n;
 
 	buf_fixed(&b, memory, sizeof(memory));
-	smtp_mailbox_print(&tx->sender, sender);
-	buf_printf(&b, "Return-Path: <%s>\n", sender);
-	if (tx->rcpts_n == 1)
-		message_delivered_to(&tx->rcpts[0], &b);
-	add_received(&b, tx, now);
+	message_trace_fields(tx, now, &b);
 	if (b.failed || buf_len(&b) > at) {
 		errno = EMSGSIZE;
 		return -1;

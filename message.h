@@ -11,7 +11,7 @@
 #include "smtp.h"
 
 #define MESSAGE_ROOM 65536	/* a hole until it is used; whole pages, so that the body is aligned */
-#define MESSAGE_TRACE_MAX 4096	/* of it, for message_trace() */
+#define MESSAGE_TRACE_MAX 4096	/* of it, for the trace fields */
 #define MESSAGE_ID_LEN 20
 
 struct verdict {
@@ -28,9 +28,11 @@ struct tx {
 	uint64_t		 session;	/* for log lines */
 	const struct config	*config;	/* borrowed until exit */
 	const struct listener	*listener;	/* borrowed until exit */
-	const char		*client_address;	/* these six are borrowed from the session until the transaction ends; "" is absent */
+	uint16_t		 client_port;	/* 0: not known */
+	const char		*client_address;	/* these seven are borrowed from the session until the transaction ends; "" is absent */
 	const char		*helo;
 	const char		*auth_user;
+	const char		*auth_type;	/* the mechanism of its login */
 	const char		*tls_version;
 	const char		*tls_cipher;
 	const char		*tls_name;	/* that the client asked for (SNI) */
@@ -49,9 +51,11 @@ struct tx {
 /* An unnamed file in spool_dir, or in memory when that is ""; -1 with errno. The caller owns it. */
 int	message_open(const char *spool_dir);
 /*
- * Write the trace fields in front of header_at and move it there: Return-Path:, Delivered-To: when there is one recipient, and
- * Received: (RFC 5321 4.4). now: real time, seconds. 0, or -1 with errno.
+ * The trace fields: Return-Path:, Delivered-To: when there is one recipient, and Received: (RFC 5321 4.4). MESSAGE_TRACE_MAX octets at most.
+ * now: real time, seconds.
  */
+void	message_trace_fields(const struct tx *tx, time_t now, struct buf *out);
+/* Write them in front of header_at and move it there. 0, or -1 with errno. */
 int	message_trace(struct tx *tx, time_t now);
 /* A copy that nobody else holds takes the place of tx->fd (tx->size octets, no trace fields yet). 0, or -1 with errno. */
 int	message_private(struct tx *tx);

@@ -292,6 +292,7 @@ decide(struct milter_check *k, const struct milter_reply *reply)
 	struct filter_report r = { .action = rows[reply->answer].action };
 	enum reuse reuse = REUSE_SESSION;
 
+	r.code = reply->code == 421 ? 451 : reply->code;	/* 421 would promise that the connection closes */
 	memcpy(r.esc, reply->esc, sizeof(r.esc));
 	memcpy(r.text, reply->text, sizeof(r.text));
 	if (reply->answer == ANSWER_CODE && reply->esc[0] == '4')

@@ -153,6 +153,7 @@ read_reply_line(struct span line, bool last, struct milter_reply *r, struct span
 		return false;
 	if (line.p != first.p && (memcmp(line.p, first.p, 3) != 0 || !text_is(esc, r->esc)))
 		return false;
+	r->code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0');
 	return text_copy(r->esc, sizeof(r->esc), esc) == 0;
 }
 

@@ -107,7 +107,8 @@ struct milter_reply {
 	uint32_t	 action;	/* the MILTER_* action that must have been agreed on; 0: it is no change to the message */
 	uint32_t	 index;
 	struct span	 name, value;	/* of the packet's data */
-	char		 esc[12];	/* class 4 or 5, that of the reply code */
+	int		 code;		/* class 4 or 5 */
+	char		 esc[12];	/* of the same class */
 	char		 text[400];	/* one line, printable ASCII */
 };
 

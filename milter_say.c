@@ -1,8 +1,7 @@
 /*
  * milter_say.c - what a milter hears of a message: its packets and macros, stage by stage.
  *
- * Forms and macros are those of Postfix, whose milters we want to work with. Names of addresses are not looked up here, and a client's
- * port is not known.
+ * Forms and macros are those of Postfix, whose milters we want to work with. Names of addresses are not looked up here.
  */
 #include "milter_say.h"
 
@@ -21,15 +20,16 @@ static void
 macros_connect(const struct milter_words *w, struct buf *b)
 {
 	const struct tx *tx = w->tx;
-	char address[80];
+	char address[80], port[8];
 
+	(void)snprintf(port, sizeof(port), "%u", (unsigned)tx->client_port);
 	(void)snprintf(address, sizeof(address), "%s%.64s", strchr(tx->client_address, ':') != NULL ? "IPv6:" : "", tx->client_address);
 	add_macro(b, "j", tx->config->hostname);
 	add_macro(b, "{daemon_name}", tx->listener->name);
 	add_macro(b, "v", "smtpd");
 	add_macro(b, "{client_addr}", address);
 	add_macro(b, "{client_name}", "unknown");
-	add_macro(b, "{client_port}", "0");
+	add_macro(b, "{client_port}", port);
 	add_macro(b, "{client_ptr}", "unknown");
 	(void)snprintf(address, sizeof(address), "unknown [%.64s]", tx->client_address);
 	add_macro(b, "_", address);
@@ -39,6 +39,7 @@ static void
 put_connect(const struct milter_words *w, struct buf *b)
 {
 	const char *address = w->tx->client_address;
+	char port[2] = { (char)(w->tx->client_port >> 8), (char)(w->tx->client_port & 0xff) };
 
 	if (address[0] == '\0') {
 		milter_add_str(b, SPAN("unknown"));
@@ -49,7 +50,7 @@ put_connect(const struct milter_words *w, struct buf *b)
 	buf_add_str(b, address);
 	milter_add_str(b, SPAN("]"));
 	buf_add_char(b, strchr(address, ':') != NULL ? '6' : '4');
-	buf_add(b, "\0", 2);	/* the port, which the agent does not know */
+	buf_add(b, port, sizeof(port));
 	milter_add_str(b, text_span(address));
 }
 
@@ -111,13 +112,13 @@ macros_message(const struct milter_words *w, struct buf *b)
 	add_macro(b, "i", w->tx->id);
 }
 
-/* Which mechanism it was is not known here; that there is a type tells a signing milter that the client has authenticated. */
+/* That there is a type tells a signing milter that the client has authenticated, whether or not it is known which. */
 static void
 macros_mail(const struct milter_words *w, struct buf *b)
 {
 	macros_message(w, b);
 	if (w->tx->auth_user[0] != '\0') {
-		add_macro(b, "{auth_type}", "SASL");
+		add_macro(b, "{auth_type}", w->tx->auth_type[0] != '\0' ? w->tx->auth_type : "SASL");
 		add_macro(b, "{auth_authen}", w->tx->auth_user);
 	}
 	add_address_macros(w, b, "mail", &w->tx->sender);

@@ -508,6 +508,7 @@ answered(void *arg, const struct http_answer *a)
 		trouble(&r, "HTTP status ", status);
 	} else {
 		trouble(&r, "", a->error);
+		r.timed_out = a->timed_out;
 	}
 	done(done_arg, &r);
 	edits_clear(&r.edits);

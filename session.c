@@ -660,6 +660,8 @@ session_request(const struct session *s, struct request *q)
 	case REQ_MAIL:
 		memcpy(q->helo, s->hello.name, sizeof(q->helo));
 		memcpy(q->path, s->path, sizeof(q->path));
+		q->port = s->port;
+		q->mechanism = s->auth.done ? s->auth.mechanism : SASL_NONE;
 		q->esmtp = s->hello.esmtp;
 		q->utf8 = s->tx.params.utf8;
 		q->body = s->tx.params.body;

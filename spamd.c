@@ -2,8 +2,9 @@
  * spamd.c - a spam checker: SpamAssassin's spamd over the SPAMC protocol (1.5), by TCP or a unix socket.
  *
  * SECURITY-CASES 11.1 to 11.10, 11.40 to 11.42. One connection a check, as spamd wants it: SYMBOLS, the message, and its answer. The
- * message goes as it lies in its file, with LF, which spamd takes like CRLF. spamd only classifies, so a report never refuses by itself:
- * "Spam: True" is ACCEPT with is_spam, and score and required are for the thresholds.
+ * message goes as it lies in its file, with LF, which spamd takes like CRLF. Our trace fields come first, as they will be delivered: the
+ * topmost Received is how SpamAssassin knows the client's address. spamd only classifies, so a report never refuses by itself: "Spam: True"
+ * is ACCEPT with is_spam, and score and required are for the thresholds.
  */
 #include "spamd.h"
 
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CONNECT_MS 2000
@@ -42,7 +44,7 @@ struct spamd_check {
 	int		 fd;		/* owned; -1: it is skipped */
 	struct loop_slot slot;
 	int64_t		 until_at;
-	struct buf	 header;	/* of the request, to be sent */
+	struct buf	 header;	/* of the request, to be sent, with the trace fields */
 	int		 message_fd;	/* borrowed, the transaction's */
 	uint64_t	 at, end;	/* of the message, to be sent */
 	struct buf	 reply;
@@ -415,10 +417,11 @@ too_late(struct spamd_check *k)
 	};
 	struct filter_report r = { .action = FILTER_SKIPPED, .detail = "too large" };
 
-	if (k->stage == STAGE_SKIP)
-		report(k, &r);
-	else
-		fail(k, texts[k->stage], 0);
+	if (k->stage != STAGE_SKIP) {
+		trouble(&r, texts[k->stage], (struct span){ 0 });
+		r.timed_out = true;
+	}
+	report(k, &r);
 }
 
 static void
@@ -507,20 +510,25 @@ spamd_free(struct spamd *s)
 
 /* Its connection is on the way, and the request is there to be sent. 0, or -1 with errno. */
 static int
-begin(struct spamd_check *k)
+begin(struct spamd_check *k, const struct tx *tx)
 {
 	struct spamd *s = k->spamd;
+	char memory[MESSAGE_TRACE_MAX];
+	struct buf trace;
 	int64_t connect_ms = s->checker->timeout_ms < CONNECT_MS ? s->checker->timeout_ms : CONNECT_MS;
 
 	if (s->running >= s->checker->max_checks) {
 		errno = EAGAIN;
 		return -1;
 	}
+	buf_fixed(&trace, memory, sizeof(memory));
+	message_trace_fields(tx, time(NULL), &trace);
 	buf_printf(&k->header, "SYMBOLS SPAMC/1.5\r\n");
 	if (s->checker->user[0] != '\0')
 		buf_printf(&k->header, "User: %s\r\n", s->checker->user);
-	buf_printf(&k->header, "Content-length: %llu\r\n\r\n", (unsigned long long)(k->end - k->at));
-	if (k->header.failed) {
+	buf_printf(&k->header, "Content-length: %llu\r\n\r\n", (unsigned long long)buf_len(&trace) + (k->end - k->at));
+	buf_add_span(&k->header, buf_span(&trace));
+	if (k->header.failed || trace.failed) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -553,12 +561,12 @@ spamd_start(struct spamd *s, const struct tx *tx, filter_done *done, void *arg)
 	k->done = done;
 	k->arg = arg;
 	k->until_at = loop_clock_ms() + s->checker->timeout_ms;
-	buf_init(&k->header, 1024 + strlen(s->checker->user));
+	buf_init(&k->header, 1024 + strlen(s->checker->user) + MESSAGE_TRACE_MAX);
 	buf_init(&k->reply, REPLY_MAX);
 	k->next = s->checks;
 	s->checks = k;
 	if (k->end - k->at <= s->checker->max_size) {
-		r = begin(k);
+		r = begin(k, tx);
 	} else {
 		k->stage = STAGE_SKIP;
 		r = loop_add(s->loop, &k->slot, -1, 0, ready, k);

@@ -24,7 +24,8 @@ number() { # number PATTERN: the last number in front of PATTERN on standard inp
 
 start=$(date +%s)
 if deps/packages.sh gcc libc6-dev libcmocka-dev clang libclang-rt-14-dev python3-pytest openssl swaks curl msmtp mandoc postfix libsasl2-modules \
-    dovecot-submissiond gnutls-bin sslscan strace prometheus rspamd spamassassin spamd opendkim; then
+    dovecot-submissiond gnutls-bin sslscan strace prometheus rspamd spamassassin spamd opendkim \
+    clamav-daemon clamav-milter python3-milter python3-dkim; then
 	part packages 1 0 "$start"
 else
 	part packages 0 1 "$start"

@@ -28,7 +28,7 @@ must(bool holds)
 static void
 make_tx(struct tx *tx, struct span message)
 {
-	*tx = (struct tx){ .id = "ID", .config = &config, .client_address = "", .helo = "", .auth_user = "", .tls_version = "",
+	*tx = (struct tx){ .id = "ID", .config = &config, .client_address = "", .helo = "", .auth_user = "", .auth_type = "", .tls_version = "",
 	    .tls_cipher = "", .fd = message_open(""), .size = MESSAGE_ROOM + message.len };
 	must(tx->fd != -1 && (message.len == 0 || pwrite(tx->fd, message.p, message.len, MESSAGE_ROOM) == (ssize_t)message.len));
 }

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import components
 import harness
 
 RECIPIENTS = """\
@@ -46,6 +47,19 @@ def helper(place):
 	source = os.path.join(harness.TOP, "test", "peers", "delivery.c")
 	subprocess.run([os.environ.get("CC", "cc"), "-D_GNU_SOURCE", "-O1", "-o", path, source], check=True)
 	return path
+
+
+@pytest.fixture(scope="session")
+def key(place):
+	return components.Key(place)
+
+
+@pytest.fixture(scope="session")
+def rspamd(place, key):
+	"""One for all tests: it takes seconds to begin."""
+	d = components.Rspamd(place, key)
+	yield d
+	d.stop()
 
 
 def recipients_file(place):

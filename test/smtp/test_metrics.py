@@ -1,5 +1,6 @@
 """The metrics listener: figures that are exact, health, HTTP (SECURITY-CASES 13.7, 14.1, 15.2, 15.3)."""
 
+import json
 import os
 import re
 import shutil
@@ -7,10 +8,14 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
+import urllib.request
 
 import pytest
 
 import harness
+from components import Daemon, own
+from peers import free_port
 
 METRICS = {"smtpd.metrics": {"enabled": "yes", "address": "127.0.0.4:0"}}	# not as a listener: they would share its socket
 SAMPLE = re.compile(r'^([a-z_]+(?:\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*\})?) (-?[0-9.]+)$')
@@ -204,6 +209,82 @@ def test_a_killed_front_takes_no_figure_with_it(server):
 	server.clients = []
 
 
+def test_counters_equal_what_was_sent_over_deaths_and_reloads(start):	# case 15.3
+	server = start(METRICS)
+	content = b"Subject: a\r\n\r\nx\r\n"
+	sent = {"EHLO": 0, "MAIL": 0, "RCPT": 0, "DATA": 0}
+	connections = messages = 0
+
+	def connect():
+		nonlocal connections
+		connections += 1
+		sent["EHLO"] += 1
+		return server.connect(hello=b"EHLO t.test\r\n")
+
+	def message(smtp):
+		nonlocal messages
+		messages += 1
+		for verb in ("MAIL", "RCPT", "DATA"):
+			sent[verb] += 1
+		assert smtp.message(content) == (250, "2.0.0")
+
+	def check(active, more):
+		now = scrape(server)
+		mx = 'listener="mx"'
+		expect = {'smtpd_connections_total{%s}' % mx: connections, 'smtpd_connections_active{%s}' % mx: active,
+			'smtpd_messages_received_total{%s,recipient_domain="local.test"}' % mx: messages,
+			'smtpd_deliveries_total{agent="maildir",result="success"}': messages,
+			'smtpd_delivery_duration_seconds_count{result="success"}': messages, 'smtpd_messages_size_bytes_count': messages,
+			'smtpd_command_duration_seconds_count{command="MAIL"}': sent["MAIL"],
+			'smtpd_command_duration_seconds_count{command="RCPT"}': sent["RCPT"],
+			'smtpd_command_duration_seconds_count{command="DATA"}': messages,
+			**{'smtpd_commands_total{command="%s"}' % verb: n for verb, n in sent.items()}, **more}
+		told = {k: v for k, v in now.items() if v and not k.startswith(("process_", "smtpd_build_info")) and "_bucket" not in k and
+			not k.partition("{")[0].endswith("_sum")}
+		assert told == {k: v for k, v in expect.items() if v}
+		for name in ("smtpd_messages_size_bytes", "smtpd_delivery_duration_seconds"):	# and no histogram lost one of them
+			assert sum(v for k, v in now.items() if k.startswith(name + "_bucket") and 'le="+Inf"' in k) == messages
+
+	smtp, half = connect(), connect()
+	for _ in range(3):
+		message(smtp)
+	half.start_data()
+	half.send(content)
+	for verb in ("MAIL", "RCPT", "DATA"):
+		sent[verb] += 1
+	harness.until(lambda: half.unread() == 0)
+	check(2, {})
+	(front,) = holders(server, server.addresses["mx"])
+	os.kill(front, signal.SIGKILL)
+	server.clients = []
+	harness.until(lambda: scrape(server).get('smtpd_processes_restarted_total{process="front"}') == 1)
+	harness.until(lambda: holders(server, server.addresses["mx"]) not in ([], [front]))
+	more = {'smtpd_processes_restarted_total{process="front"}': 1}
+	check(0, more)
+	old = connect()
+	message(old)
+	check(1, more)
+	server.reload({"smtpd": {"log_level": "debug"}})
+	server.wait_log("reload", result="success")
+	more['smtpd_config_reloads_total{result="success"}'] = 1
+	message(old)		# by the generation that drains
+	new = connect()
+	message(new)
+	check(2, more)
+	old.finish()
+	harness.until(lambda: scrape(server)['smtpd_connections_active{listener="mx"}'] == 1)
+	harness.until(lambda: len(server.fronts()) == len(server.addresses) + 1)	# and the exporter
+	agent = server.agent()
+	os.kill(agent, signal.SIGKILL)
+	harness.until(lambda: server.agent() not in (None, agent))
+	more['smtpd_processes_restarted_total{process="agent"}'] = 1
+	message(new)
+	check(1, more)
+	server.disconnect_all()
+	harness.until(lambda: scrape(server)['smtpd_connections_active{listener="mx"}'] == 0)
+	check(0, more)
+
+
 def test_a_killed_exporter_comes_back_and_mail_goes_on(server):
 	smtp = server.connect(hello=b"EHLO t.test\r\n")
 	(exporter,) = holders(server, metrics_address(server))
@@ -266,6 +347,70 @@ def test_promtool_finds_nothing(server):
 	assert smtp.message(b"Subject: a\r\n\r\nx\r\n")[0] == 250
 	result = subprocess.run(["promtool", "check", "metrics"], input=get(server)[2], capture_output=True, text=True, check=False)
 	assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+class Prometheus(Daemon):
+	"""It scrapes one server, as often as it may."""
+
+	def __init__(self, place, target):
+		super().__init__(place, "prometheus", "prometheus")
+		self.port = free_port()
+		os.mkdir(self.path("data"))
+		own(self.path("data"), 0o700)
+		config = self.write("prometheus.yml", "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+			"scrape_configs: [{job_name: smtpd, static_configs: [{targets: ['%s:%d']}]}]\n" % target)
+		self.run("--config.file=" + config, "--storage.tsdb.path=" + self.path("data"), "--web.listen-address=127.0.0.1:%d" % self.port,
+			port=self.port)
+
+	def ask(self, path, **parameters):
+		url = "http://127.0.0.1:%d/api/v1/%s?%s" % (self.port, path, urllib.parse.urlencode(parameters))
+		with urllib.request.urlopen(url, timeout=harness.PATIENCE) as answer:
+			found = json.load(answer)
+		assert found["status"] == "success", found
+		return found["data"]
+
+	def series(self, query):
+		"""Labels without the scrape's own, and the value; the newest."""
+		found = {}
+		for row in self.ask("query", query=query)["result"]:
+			labels = {k: v for k, v in row["metric"].items() if k not in ("instance", "job")}
+			found[tuple(sorted(labels.items()))] = float(row["value"][1])
+		return found
+
+
+def test_a_running_prometheus_has_the_figures(server, place):
+	prometheus = Prometheus(place, metrics_address(server))
+	try:
+		smtp = server.connect(hello=b"EHLO t.test\r\n")
+		for _ in range(3):
+			assert smtp.message(b"Subject: a\r\n\r\nx\r\n") == (250, "2.0.0")
+		assert smtp.message(b"Subject: a\r\n\r\nx\r\n", rcpts=(b"x@other.test",)) == (250, "2.0.0")
+		smtp.cmd(b"MAIL FROM:<a@x.test>\r\n")
+		assert smtp.cmd(b"RCPT TO:<x@foreign.test>\r\n")[0] == 550
+
+		def received():
+			return prometheus.series("smtpd_messages_received_total")
+		name, mx = ("__name__", "smtpd_messages_received_total"), ("listener", "mx")
+		wanted = {(name, mx, ("recipient_domain", "local.test")): 3, (name, mx, ("recipient_domain", "other.test")): 1}
+		harness.until(lambda: {k: v for k, v in received().items() if v} == wanted, "the messages", 30)
+		assert list(prometheus.series("up").values()) == [1]
+		(target,) = prometheus.ask("targets")["activeTargets"]
+		assert (target["health"], target["lastError"]) == ("up", "")
+		for query, value in (('smtpd_connections_active{listener="mx"}', 1), ('smtpd_commands_total{command="RCPT"}', 5),
+				('smtpd_messages_rejected_total{reason="relay_denied"}', 1), ("smtpd_messages_size_bytes_count", 4),
+				('smtpd_messages_size_bytes_bucket{le="+Inf"}', 4), ("sum(smtpd_deliveries_total)", 4),
+				("histogram_quantile(0.5, smtpd_delivery_duration_seconds_bucket{result='success'}) > bool 0", 1)):
+			harness.until(lambda q=query, v=value: list(prometheus.series(q).values()) == [v], query)
+		# every name that is served has come, with its type and help
+		families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", get(server, more=b"Accept: " + OPEN.encode() + b"\r\n")[2], re.M))
+		known = prometheus.ask("metadata")
+		assert {n: known[n][0]["type"] for n in families} == families and all(known[n][0]["help"] for n in families)
+		# and it notices when the server has gone
+		server.disconnect_all()
+		server.stop()
+		harness.until(lambda: list(prometheus.series("up").values()) == [0], "up to be 0", 30)
+	finally:
+		prometheus.stop()
 
 
 # ---- health ----

@@ -23,7 +23,7 @@ make_tx(struct tx *tx, struct span message)
 {
 	config = (struct config){ .spool_dir = nowhere, .hostname = hostname, .max_header_size = 4096,
 	    .max_message_size = 1024 * 1024 };
-	*tx = (struct tx){ .id = "ID", .config = &config, .client_address = "192.0.2.1", .helo = "h.test", .auth_user = "", .tls_version = "",
+	*tx = (struct tx){ .id = "ID", .config = &config, .client_address = "192.0.2.1", .helo = "h.test", .auth_user = "", .auth_type = "", .tls_version = "",
 	    .tls_cipher = "", .fd = message_open(""), .size = MESSAGE_ROOM + message.len };
 	assert_true(tx->fd != -1);
 	assert_int_equal(pwrite(tx->fd, message.p, message.len, MESSAGE_ROOM), (ssize_t)message.len);

@@ -66,7 +66,7 @@ static void
 tx_init(struct tx *tx, const char *sender, const char *const *rcpts, const char *body, size_t len)
 {
 	*tx = (struct tx){ .id = "0123456789abcdef0123", .session = 1, .config = &config, .listener = &listener,
-	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .tls_version = "", .tls_cipher = "", .tls_name = "",
+	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .auth_type = "", .tls_version = "", .tls_cipher = "", .tls_name = "",
 	    .esmtp = true };
 	set_mailbox(&tx->sender, sender);
 	while (rcpts[tx->rcpts_n] != NULL)

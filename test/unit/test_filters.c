@@ -166,7 +166,7 @@ merging(void **state)
 	for (size_t r = 0; r < COUNT(rows); r++) {
 		for (size_t o = 0; o < COUNT(orders); o++) {
 			const struct row *t = &rows[r];
-			struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "",
+			struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
 			    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC),
 			    .size = MESSAGE_ROOM + sizeof(message) - 1 };
 			struct filters *f;

@@ -149,7 +149,7 @@ setup(void **state)
 	rcpts[0] = (struct mailbox){ .local = "user", .domain = "local.test" };
 	rcpts[1] = (struct mailbox){ .local = "Other", .domain = "local.test" };
 	tx = (struct tx){ .id = "0123456789abcdef0123", .session = 1, .config = &config, .listener = &listener,
-	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .tls_version = "TLSv1.2", .tls_cipher = "C", .tls_name = "",
+	    .client_address = "192.0.2.1", .helo = "client.test", .auth_user = "", .auth_type = "", .tls_version = "TLSv1.2", .tls_cipher = "C", .tls_name = "",
 	    .sender = { .local = "sender", .domain = "client.test" }, .rcpts = rcpts, .rcpts_n = 2, .fd = -1 };
 	set_message("Subject: x\n\nbody\n");
 	return 0;
@@ -176,25 +176,26 @@ exits_and_output(void **state)
 	static const struct {
 		const char	*script;
 		enum filter_action action;
+		int		 code;
 		const char	*esc, *text, *detail;
 	} rows[] = {
-		{ "exit 0", FILTER_ACCEPT, "", "", "" },
-		{ "echo 5.1.1 but all is well", FILTER_ACCEPT, "", "", "" },
-		{ "exit 65", FILTER_REJECT, "5.6.0", "Message content refused", "one: exit 65" },
-		{ "exit 67", FILTER_REJECT, "5.1.1", "No such recipient", "one: exit 67" },
-		{ "exit 77", FILTER_REJECT, "5.7.1", "Not permitted", "one: exit 77" },
-		{ "exit 100", FILTER_REJECT, "5.3.0", "Delivery failed", "one: exit 100" },
-		{ "exit 1", FILTER_TEMPFAIL, "4.3.0", "Temporary filter failure", "one: exit 1" },
-		{ "exit 75", FILTER_TEMPFAIL, "4.3.0", "Temporary filter failure", "one: exit 75" },
-		{ "exit 78", FILTER_TEMPFAIL, "4.3.5", "A filter is not configured properly", "one: exit 78" },
-		{ "exit 127", FILTER_TEMPFAIL, "4.3.5", "A filter is not configured properly", "one: exit 127" },
-		{ "kill -9 $$", FILTER_TEMPFAIL, "4.3.0", "Temporary filter failure", "one: signal 9" },
-		{ "echo 4.7.1 Come back; exit 65", FILTER_TEMPFAIL, "4.7.1", "Come back", "one: exit 65" },
-		{ "echo 5.7.1 Go away >&2; exit 1", FILTER_REJECT, "5.7.1", "Go away", "one: exit 1" },
-		{ "printf '5.7.1 a\\033\\377\\r\\n250 ok\\n'; exit 1", FILTER_REJECT, "5.7.1", "a??", "one: exit 1" },
-		{ "echo 250 fake; exit 1", FILTER_TEMPFAIL, "4.3.0", "Temporary filter failure", "one: exit 1" },
-		{ "echo X-Added: yes; exit 77", FILTER_REJECT, "5.7.1", "Not permitted", "one: exit 77" },
-		{ "head -c 9999999 /dev/zero; exit 0", FILTER_ACCEPT, "", "", "" },
+		{ "exit 0", FILTER_ACCEPT, 0, "", "", "" },
+		{ "echo 5.1.1 but all is well", FILTER_ACCEPT, 0, "", "", "" },
+		{ "exit 65", FILTER_REJECT, 550, "5.6.0", "Message content refused", "one: exit 65" },
+		{ "exit 67", FILTER_REJECT, 550, "5.1.1", "No such recipient", "one: exit 67" },
+		{ "exit 77", FILTER_REJECT, 550, "5.7.1", "Not permitted", "one: exit 77" },
+		{ "exit 100", FILTER_REJECT, 554, "5.3.0", "Delivery failed", "one: exit 100" },
+		{ "exit 1", FILTER_TEMPFAIL, 451, "4.3.0", "Temporary filter failure", "one: exit 1" },
+		{ "exit 75", FILTER_TEMPFAIL, 451, "4.3.0", "Temporary filter failure", "one: exit 75" },
+		{ "exit 78", FILTER_TEMPFAIL, 451, "4.3.5", "A filter is not configured properly", "one: exit 78" },
+		{ "exit 127", FILTER_TEMPFAIL, 451, "4.3.5", "A filter is not configured properly", "one: exit 127" },
+		{ "kill -9 $$", FILTER_TEMPFAIL, 451, "4.3.0", "Temporary filter failure", "one: signal 9" },
+		{ "echo 4.7.1 Come back; exit 65", FILTER_TEMPFAIL, 451, "4.7.1", "Come back", "one: exit 65" },
+		{ "echo 5.7.1 Go away >&2; exit 1", FILTER_REJECT, 550, "5.7.1", "Go away", "one: exit 1" },
+		{ "printf '5.7.1 a\\033\\377\\r\\n250 ok\\n'; exit 1", FILTER_REJECT, 550, "5.7.1", "a??", "one: exit 1" },
+		{ "echo 250 fake; exit 1", FILTER_TEMPFAIL, 451, "4.3.0", "Temporary filter failure", "one: exit 1" },
+		{ "echo X-Added: yes; exit 77", FILTER_REJECT, 550, "5.7.1", "Not permitted", "one: exit 77" },
+		{ "head -c 9999999 /dev/zero; exit 0", FILTER_ACCEPT, 0, "", "", "" },
 	};
 
 	for (int event = 0; event < HOOK__MAX; event++)
@@ -202,6 +203,7 @@ exits_and_output(void **state)
 			struct outcome o = run_one((enum hook_event)event, rows[i].script);
 
 			assert_int_equal(o.r.action, rows[i].action);
+			assert_int_equal(o.r.code, rows[i].code);
 			assert_string_equal(o.r.esc, rows[i].esc);
 			assert_string_equal(o.r.text, rows[i].text);
 			assert_string_equal(o.r.detail, rows[i].detail);

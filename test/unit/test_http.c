@@ -58,6 +58,7 @@ note(void *arg, const struct http_answer *a)
 	assert_int_equal(text_copy(r->error, sizeof(r->error), text_span(a->error)), 0);
 	assert_int_equal(text_copy(r->type, sizeof(r->type), text_span(a->content_type)), 0);
 	assert_true((a->status == 0) == (a->error[0] != '\0'));
+	assert_int_equal(a->timed_out, strstr(a->error, "timed out") != NULL);
 	for (const char *p = a->error; *p != '\0'; p++)
 		assert_true(is_vchar(*p) || *p == ' ');
 	r->body = malloc(a->body.len + 1);

@@ -252,7 +252,7 @@ static void
 mail_make(struct mail *m, struct span text)
 {
 	*m = (struct mail){ .tx = { .id = "ID", .session = 1, .config = &config, .listener = &smtp, .client_address = "192.0.2.1",
-	    .helo = "h.test", .auth_user = "", .tls_version = "", .tls_cipher = "", .esmtp = true, .rcpts_n = 2, .rcpts_max = 2,
+	    .helo = "h.test", .auth_user = "", .auth_type = "", .tls_version = "", .tls_cipher = "", .esmtp = true, .rcpts_n = 2, .rcpts_max = 2,
 	    .fd = message_open(""), .size = MESSAGE_ROOM + text.len } };
 	assert_true(m->tx.fd != -1);
 	assert_int_equal(pwrite(m->tx.fd, text.p, text.len, MESSAGE_ROOM), (ssize_t)text.len);
@@ -479,7 +479,9 @@ test_dialogue(void **state)
 	mail_make(&mail, SPAN("A: 1\n\n"));
 	mail.tx.client_address = "2001:db8::1";
 	mail.tx.helo = "h\r\n\x01.te\x7fst";
+	mail.tx.client_port = 16706;	/* "AB" */
 	mail.tx.auth_user = "bo\nb";
+	mail.tx.auth_type = "PLAIN";
 	mail.tx.tls_version = "TLSv1.2";
 	mail.tx.tls_cipher = "ECDHE-RSA-AES128-GCM-SHA256";
 	mail.tx.body = SMTP_BODY_8BITMIME;
@@ -488,10 +490,10 @@ test_dialogue(void **state)
 	mail.tx.sender = (struct mailbox){ .local = "" };
 	steps = MILTER_HDR_LEADSPC;
 	try(NULL, &mail);
-	assert_heard(OFFER "DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|IPv6:2001:db8::1|{client_name}|unknown|{client_port}|0|"
-	    "{client_ptr}|unknown|_|unknown [2001:db8::1]|\nC[2001:db8::1]|6||2001:db8::1|\n"
+	assert_heard(OFFER "DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|IPv6:2001:db8::1|{client_name}|unknown|{client_port}|16706|"
+	    "{client_ptr}|unknown|_|unknown [2001:db8::1]|\nC[2001:db8::1]|6AB2001:db8::1|\n"
 	    "DH{tls_version}|TLSv1.2|{cipher}|ECDHE-RSA-AES128-GCM-SHA256|{cipher_bits}|128|\nHh.test|\n"
-	    "DMi|ID|{auth_type}|SASL|{auth_authen}|bob|{mail_addr}||{mail_host}|mx.test|{mail_mailer}|local|\n"
+	    "DMi|ID|{auth_type}|PLAIN|{auth_authen}|bob|{mail_addr}||{mail_host}|mx.test|{mail_mailer}|local|\n"
 	    "M<>|BODY=8BITMIME|SMTPUTF8|\n" RCPT_MACROS_1 "R<bob@local.test>|\n"
 	    "DTi|ID|\nT\nLA| 1|\nDNi|ID|\nN\nDEi|ID|\nE\nQ\n");
 	mail_end(&mail);
@@ -614,11 +616,13 @@ test_skip(void **state)
 static void
 test_verdicts(void **state)
 {
-	static const struct { struct span says; enum filter_action want; const char *esc, *text; bool closes; } rows[] = {
-		{ S("a"), FILTER_ACCEPT, "", "", false }, { S("r"), FILTER_REJECT, "", "", false }, { S("t"), FILTER_TEMPFAIL, "", "", false },
-		{ S("d"), FILTER_DISCARD, "", "", false }, { S("4"), FILTER_TEMPFAIL, "", "", true }, { S("f"), FILTER_TEMPFAIL, "", "", true },
-		{ S("y554-5.7.0 one\r\n554 5.7.0 two\0"), FILTER_REJECT, "5.7.0", "one two", false },
-		{ S("y451 4.7.1 later\0"), FILTER_TEMPFAIL, "4.7.1", "later", false },
+	static const struct { struct span says; enum filter_action want; int code; const char *esc, *text; bool closes; } rows[] = {
+		{ S("a"), FILTER_ACCEPT, 0, "", "", false }, { S("r"), FILTER_REJECT, 0, "", "", false },
+		{ S("t"), FILTER_TEMPFAIL, 0, "", "", false }, { S("d"), FILTER_DISCARD, 0, "", "", false },
+		{ S("4"), FILTER_TEMPFAIL, 0, "", "", true }, { S("f"), FILTER_TEMPFAIL, 0, "", "", true },
+		{ S("y554-5.7.0 one\r\n554 5.7.0 two\0"), FILTER_REJECT, 554, "5.7.0", "one two", false },
+		{ S("y450 4.7.1 later\0"), FILTER_TEMPFAIL, 450, "4.7.1", "later", false },
+		{ S("y421 4.3.2 away\0"), FILTER_TEMPFAIL, 451, "4.3.2", "away", false },	/* the connection stays */
 	};
 	static const char stages[] = "CHMRTLNBE";
 
@@ -635,6 +639,7 @@ test_verdicts(void **state)
 			assert_non_null(m);
 			run(m, &mail);
 			assert_int_equal(mail.r.action, rows[i].want);
+			assert_int_equal(mail.r.code, rows[i].code);
 			assert_string_equal(mail.r.esc, rows[i].esc);
 			assert_string_equal(mail.r.text, rows[i].text);
 			assert_false(mail.content.changed);

@@ -398,7 +398,7 @@ make_tx(struct tx *tx, struct mailbox *rcpts, size_t n)
 	checker = (struct checker){ .url = url, .password = nothing, .settings_id = nothing, .ca_file = nothing, .timeout_ms = 10000,
 	    .max_checks = 2, .max_size = 1000 };
 	*tx = (struct tx){ .id = "0123456789abcdef0123", .session = 7, .config = &config, .listener = &listener, .client_address = "192.0.2.1",
-	    .helo = "h.test", .auth_user = "", .tls_version = "", .tls_cipher = "", .fd = 99, .size = MESSAGE_ROOM + 50, .rcpts = rcpts,
+	    .helo = "h.test", .auth_user = "", .auth_type = "", .tls_version = "", .tls_cipher = "", .fd = 99, .size = MESSAGE_ROOM + 50, .rcpts = rcpts,
 	    .rcpts_n = n };
 	for (size_t i = 0; i < n; i++) {
 		(void)snprintf(rcpts[i].local, sizeof(rcpts[i].local), "bob%zu", i);

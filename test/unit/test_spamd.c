@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -337,6 +338,7 @@ end_server(void **state)
 
 static struct loop loop;
 static size_t loop_own;		/* slots that the loop has of itself */
+static struct config config = { .hostname = STR("mx.test") };
 static struct checker checker;
 static struct spamd *spamd;
 static struct tx tx;
@@ -368,7 +370,8 @@ setup(void **state)
 	(void)snprintf(url, sizeof(url), "127.0.0.1:%d", port);
 	checker = (struct checker){ .name = "sa", .type = CHECKER_SPAMASSASSIN, .url = url, .user = STR(""), .timeout_ms = 10000,
 	    .max_checks = 50, .max_size = 10000000 };
-	tx = (struct tx){ .id = "0123456789abcdef0123", .session = 1, .client_address = "192.0.2.1", .fd = -1 };
+	tx = (struct tx){ .id = "0123456789abcdef0123", .session = 1, .config = &config, .client_address = "192.0.2.1", .helo = "h.test",
+	    .auth_user = "", .tls_version = "", .tls_cipher = "", .esmtp = true, .sender = { "a", "a.test" }, .fd = -1 };
 	spamd = NULL;
 	return 0;
 }
@@ -446,17 +449,22 @@ the_request(void **state)
 		checker.user = STR(users[u]);
 		for (size_t i = 0; i < COUNT(lengths); i++) {
 			size_t len = lengths[i];
-			char head[200];
-			int n = snprintf(head, sizeof(head), "SYMBOLS SPAMC/1.5\r\n%s%s%sContent-length: %zu\r\n\r\n", u == 0 ? "" : "User: ",
-			    users[u], u == 0 ? "" : "\r\n", len);
+			char head[MESSAGE_TRACE_MAX + 200], memory[MESSAGE_TRACE_MAX];
+			struct buf trace;
+			int n;
 
+			buf_fixed(&trace, memory, sizeof(memory));
+			message_trace_fields(&tx, time(NULL), &trace);
+			n = snprintf(head, sizeof(head), "SYMBOLS SPAMC/1.5\r\n%s%s%sContent-length: %zu\r\n\r\n%.*s", u == 0 ? "" : "User: ",
+			    users[u], u == 0 ? "" : "\r\n", buf_len(&trace) + len, (int)buf_len(&trace), memory);
 			print_message("user '%s', %zu octets\n", users[u], len);
 			message(len);
 			o = ask(ANSWER, HAM);
 			assert_int_equal(o.r.action, FILTER_ACCEPT);
 			assert_true(peer->half_closed);
 			assert_int_equal(peer->request_len, (size_t)n + len);
-			assert_memory_equal(peer->request, head, (size_t)n);
+			assert_memory_equal(peer->request, head, (size_t)n - sizeof("00:00:00 +0000"));
+			assert_memory_equal(peer->request + n - 7, " +0000\n", 7);
 			for (size_t k = 0; k < len; k++)
 				if (peer->request[(size_t)n + k] != (k % 64 == 63 ? '\n' : (char)('0' + k % 64)))
 					fail_msg("octet %zu is another one", k);
@@ -534,6 +542,7 @@ faulty_peers(void **state)
 		assert_int_equal(o.r.action, row->action);
 		if (row->detail != NULL)
 			assert_string_equal(o.r.detail, row->detail);
+		assert_int_equal(o.r.timed_out, text_starts_nocase(text_span(o.r.detail), "timeout"));
 		assert_true(loop_clock_ms() - began < 3000);
 		close(tx.fd);
 		tx.fd = -1;
@@ -619,6 +628,7 @@ a_connection_that_hangs(void **state)
 	assert_non_null(spamd_start(spamd, &tx, note, &o));
 	wait_for(&o);
 	expect_trouble(&o, "timeout: connect");
+	assert_true(o.r.timed_out);
 	assert_true(loop_clock_ms() - began >= 1990 && loop_clock_ms() - began < 4000);
 	close(fill);
 	close(fd);
