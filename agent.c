@@ -26,15 +26,15 @@
 
 /* Each request; a session that is not the slot's is answered by nothing: its front knows that it has ended. */
 static int
-take_request(struct front *f, const struct request *q)
+take_request(struct front *f, const struct request *q, int fd)
 {
 	if (q->slot >= f->agent->config->max_connections || q->session == 0)
 		return -1;
-	if (q->kind != REQ_CONNECT && f->clients[q->slot].session != q->session)
+	if (q->kind != REQ_CONNECT && (fd != -1 || f->clients[q->slot].session != q->session))
 		return -1;
 	switch (q->kind) {
 	case REQ_CONNECT:
-		request_connect(f, q);
+		request_connect(f, q, fd);
 		break;
 	case REQ_AUTH:
 		request_auth(f, q);
@@ -111,12 +111,10 @@ front_ready(void *arg, short revents)
 
 		if (n == -1 && errno == EAGAIN)
 			return;
-		if (fd != -1) {		/* a front has no descriptor to give */
+		good = n > 0 && ipc_unpack_request(&q, &login, datagram, (size_t)n) == 0 && take_request(f, &q, fd) == 0 &&
+		    !f->queue.failed;
+		if (fd != -1)
 			close(fd);
-			n = -1;
-			errno = EBADMSG;
-		}
-		good = n > 0 && ipc_unpack_request(&q, &login, datagram, (size_t)n) == 0 && take_request(f, &q) == 0 && !f->queue.failed;
 		if (n > 0 && datagram[0] == REQ_AUTH)	/* what is forked later has this memory too */
 			explicit_bzero(datagram, (size_t)n);
 		if (!good) {

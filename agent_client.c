@@ -119,7 +119,7 @@ work_new(struct front *f, const struct request *q)
 	w->listener_slot = f->listener_slot;
 	w->started_us = loop_clock_us();
 	w->tx = (struct tx){ .session = q->session, .config = f->agent->config, .listener = f->listener, .client_address = w->address,
-	    .client_port = q->port, .helo = w->helo, .auth_user = w->auth_user,
+	    .client_port = c->port, .helo = w->helo, .auth_user = w->auth_user,
 	    .auth_type = c->logged_in && q->mechanism < SASL__MAX ? sasl_name((enum sasl_mechanism)q->mechanism) : "",
 	    .tls_version = tls_version_name(q->tls_version),
 	    .tls_cipher = tls_suite_name(q->tls_suite), .tls_name = w->tls_name, .esmtp = q->esmtp, .body = q->body, .utf8 = q->utf8,

@@ -44,6 +44,7 @@ struct client {
 	bool		 trusted;	/* it relays without AUTH */
 	bool		 logged_in;	/* as front->users has it */
 	int64_t		 expires_time;	/* of the login */
+	uint16_t	 port;
 	char		 address[IPC_ADDRESS_MAX + 1];
 };
 

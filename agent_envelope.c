@@ -3,14 +3,15 @@
  */
 #include "agent_envelope.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
 #include "agent_auth.h"
 #include "agent_story.h"
+#include "config_address.h"
 #include "deliver.h"
 #include "filters.h"
 #include "policy.h"
@@ -52,18 +53,32 @@ connect_hooked(void *arg, const struct filters_story *s)
 	work_free(w);
 }
 
+/* Who is at the other end; false: nobody any more, or it cannot be known. */
+static bool
+see_client(struct client *c, int fd)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+
+	if (fd == -1 || getpeername(fd, (struct sockaddr *)&ss, &len) == -1)
+		return false;
+	c->port = (uint16_t)endpoint_peer(&ss, c->address);
+	return c->address[0] != '\0';
+}
+
 void
-request_connect(struct front *f, const struct request *q)
+request_connect(struct front *f, const struct request *q, int fd)
 {
 	struct client *c = &f->clients[q->slot];
 	struct verdict v = { 0 };
 	struct work *w;
+	bool seen;
 
 	work_forget(c);
 	exchange_forget(c);
 	*c = (struct client){ .session = q->session };
-	memcpy(c->address, q->address, sizeof(c->address));
-	c->trusted = policy_is_trusted(f->listener, c->address);
+	seen = see_client(c, fd);
+	c->trusted = seen && policy_is_trusted(f->listener, c->address);
 	/* a front cannot make this up: it has not the key of the ticket */
 	if (q->login != NULL && auth_ticket_is_good(f->agent->args.key, q->session, q->login->user, q->login->expires_time,
 	    q->login->ticket)) {
@@ -73,6 +88,11 @@ request_connect(struct front *f, const struct request *q)
 	}
 	if (q->resumed)
 		return;
+	if (!seen) {
+		verdict_set(&v, 421, "4.3.2", "Too busy, try again later");
+		answer_verdict(f, q->slot, q->session, &v, -1);
+		return;
+	}
 	if (filters_want(f->agent->filters, HOOK_CONNECT) && (w = work_new(f, q)) != NULL) {
 		c->work = w;
 		w->busy = true;
@@ -104,7 +124,7 @@ static void
 log_no_space(struct agent *a, const struct request *q)
 {
 	const char *dir = a->config->spool_dir;
-	char why[PATH_MAX + 32];
+	char why[512];
 
 	if (a->no_space_at != 0 && a->loop.now_ms - a->no_space_at < NO_SPACE_LOG_MS)
 		return;

@@ -6,8 +6,8 @@
 
 #include "agent_client.h"
 
-/* The first three answer the client, at once or when it is known. */
-void	request_connect(struct front *f, const struct request *q);
+/* The first three answer the client, at once or when it is known. fd: its socket, borrowed; -1: we are out of descriptors */
+void	request_connect(struct front *f, const struct request *q, int fd);
 void	request_mail(struct front *f, const struct request *q);
 void	request_rcpt(struct front *f, const struct request *q);
 void	request_reset(struct front *f, const struct request *q);

@@ -95,6 +95,29 @@ url_host(struct span s, struct span *host)
 }
 
 /* There is no user part, behind which another host could stand ("http://127.0.0.1@example.net/"), and no fragment. */
+unsigned
+endpoint_peer(const struct sockaddr_storage *ss, char ip[ENDPOINT_IP_MAX + 1])
+{
+	struct sockaddr_in6 in6;
+	struct sockaddr_in in4;
+
+	ip[0] = '\0';
+	if (ss->ss_family == AF_INET) {
+		memcpy(&in4, ss, sizeof(in4));
+		/* cannot fail: there is room */
+		(void)inet_ntop(AF_INET, &in4.sin_addr, ip, ENDPOINT_IP_MAX + 1);
+		return ntohs(in4.sin_port);
+	}
+	if (ss->ss_family != AF_INET6)
+		return 0;
+	memcpy(&in6, ss, sizeof(in6));
+	if (memcmp(in6.sin6_addr.s6_addr, mapped, sizeof(mapped)) == 0)
+		(void)inet_ntop(AF_INET, in6.sin6_addr.s6_addr + sizeof(mapped), ip, ENDPOINT_IP_MAX + 1);
+	else
+		(void)inet_ntop(AF_INET6, &in6.sin6_addr, ip, ENDPOINT_IP_MAX + 1);
+	return ntohs(in6.sin6_port);
+}
+
 bool
 config_url(struct span s, bool *safe)
 {

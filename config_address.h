@@ -4,7 +4,11 @@
 #ifndef CONFIG_ADDRESS_H
 #define CONFIG_ADDRESS_H
 
+#include <sys/socket.h>
+
 #include "config.h"
+
+#define ENDPOINT_IP_MAX 45	/* INET6_ADDRSTRLEN without the NUL */
 
 /* What a listener's address means; family 0 is both. */
 struct endpoint {
@@ -18,6 +22,8 @@ bool	endpoint_parse(struct span s, struct endpoint *e);
 /* Whether both cannot be bound: a port once for each address, the wildcard being every one of its family. */
 bool	endpoint_collides(const struct endpoint *a, const struct endpoint *b);
 bool	endpoint_is_loopback(const struct endpoint *e);
+/* A peer's address as text, IPv4 mapped into IPv6 as IPv4; "" when it is neither. Returns its port, 0 then. */
+unsigned endpoint_peer(const struct sockaddr_storage *ss, char ip[ENDPOINT_IP_MAX + 1]);
 
 /* Whether s is an address to fetch from, http or https; *safe: and nobody on the way can change what comes: https, or this machine. */
 bool	config_url(struct span s, bool *safe);

@@ -554,7 +554,7 @@ turn_away(const struct front *f, int fd, const char *address)
 }
 
 void
-conn_open(struct front *f, int fd, const char *address, uint16_t port)
+conn_open(struct front *f, int fd, const char *address)
 {
 	struct conn *c = f->free != NULL ? f->free : f->fresh < f->max_conns ? &f->conns[f->fresh] : NULL;
 
@@ -569,7 +569,6 @@ conn_open(struct front *f, int fd, const char *address, uint16_t port)
 	f->used++;
 	*c = (struct conn){ .stream = { .fd = fd }, .file = -1, .front = f, .number = (uint32_t)(c - f->conns) };
 	session_init(&c->session, &f->io, (uint64_t)f->args.number << 32 | ++f->serial, address);
-	c->session.port = port;
 	/* cannot fail: the loop has a slot for each connection */
 	(void)loop_add(&f->loop, &c->slot, fd, 0, conn_ready, c);
 	metrics_add(f->args.metrics, M_CONNECTIONS, f->listener_slot, 0, 0, 1);

@@ -79,7 +79,7 @@ struct front {
 };
 
 /* A new client; fd is taken. One too many is turned away. */
-void	conn_open(struct front *f, int fd, const char *address, uint16_t port);
+void	conn_open(struct front *f, int fd, const char *address);
 /* The agent's answer to what c waits for; a->fd is taken. */
 void	conn_answer(struct conn *c, struct answer *a);
 /* The agent is gone: what it was asked will not be answered, and the transaction is lost. */

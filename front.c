@@ -6,12 +6,12 @@
  */
 #include "front.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "config_address.h"
 #include "conn.h"
 #include "front_agent.h"
 #include "front_count.h"
@@ -23,33 +23,6 @@
 
 /* ---- new clients ---- */
 
-/* An address as text; IPv4 mapped into IPv6 is IPv4. */
-static void
-peer_text(const struct sockaddr_storage *ss, char *dst, socklen_t size)
-{
-	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)ss;
-	const struct sockaddr_in *in4 = (const struct sockaddr_in *)ss;
-	const char *ok;
-
-	if (ss->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
-		ok = inet_ntop(AF_INET, in6->sin6_addr.s6_addr + 12, dst, size);
-	else if (ss->ss_family == AF_INET6)
-		ok = inet_ntop(AF_INET6, &in6->sin6_addr, dst, size);
-	else
-		ok = inet_ntop(AF_INET, &in4->sin_addr, dst, size);
-	if (ok == NULL)
-		dst[0] = '\0';
-}
-
-static uint16_t
-peer_port(const struct sockaddr_storage *ss)
-{
-	struct sockaddr_in in4;		/* IPv6 has it at the same place */
-
-	memcpy(&in4, ss, sizeof(in4));
-	return ntohs(in4.sin_port);
-}
-
 static void
 listen_ready(void *arg, short revents)
 {
@@ -60,7 +33,7 @@ listen_ready(void *arg, short revents)
 		return;
 	}
 	for (int i = 0; i < ACCEPT_MAX; i++) {
-		char address[INET6_ADDRSTRLEN];
+		char address[ENDPOINT_IP_MAX + 1];
 		struct sockaddr_storage ss = { 0 };
 		socklen_t len = sizeof(ss);
 		int fd = accept4(f->args.listen_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -76,8 +49,8 @@ listen_ready(void *arg, short revents)
 			loop_deadline(&f->listen, f->loop.now_ms + ACCEPT_PAUSE_MS);
 			return;
 		}
-		peer_text(&ss, address, sizeof(address));
-		conn_open(f, fd, address, peer_port(&ss));
+		(void)endpoint_peer(&ss, address);
+		conn_open(f, fd, address);
 	}
 }
 

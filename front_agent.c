@@ -24,19 +24,23 @@ front_agent_owe(struct conn *c, uint8_t owes)
 	f->owing_end = &c->next;
 }
 
+/* With CONNECT goes the client's socket: who it is, the agent does not take our word for. */
 static int
 agent_send(struct conn *c, struct request *q)
 {
 	char datagram[IPC_MAX];
-	int n;
+	int n, r;
 
 	q->slot = c->number;
 	n = ipc_pack_request(q, datagram);
-	if (n != -1)
-		n = ipc_send(c->front->agent_fd, datagram, (size_t)n, -1);
+	if (n == -1)
+		return -1;
+	r = ipc_send(c->front->agent_fd, datagram, (size_t)n, q->kind == REQ_CONNECT ? c->stream.fd : -1);
+	if (r == -1 && errno == ETOOMANYREFS)	/* too many sockets are on their way, unix(7): the agent turns this one away */
+		r = ipc_send(c->front->agent_fd, datagram, (size_t)n, -1);
 	if (q->kind == REQ_AUTH)
 		explicit_bzero(datagram, sizeof(datagram));	/* keeps errno */
-	return n;
+	return r;
 }
 
 /* An agent that has not seen this session's CONNECT must hear of it first. */
@@ -47,7 +51,6 @@ agent_introduce(struct conn *c)
 
 	if (c->known || c->session.waits_for == REQ_CONNECT)
 		return 0;
-	memcpy(q.address, c->session.address, sizeof(q.address));
 	if (c->logged_in)
 		q.login = &c->front->logins[c->number];
 	if (agent_send(c, &q) == -1)

@@ -206,7 +206,6 @@ ipc_pack_request(const struct request *q, void *dst)
 	add_u64(&b, q->session);
 	switch (q->kind) {
 	case REQ_CONNECT:
-		add_text(&b, q->address);
 		add_u8(&b, q->resumed);
 		add_u8(&b, q->login != NULL);
 		if (q->login != NULL)
@@ -218,7 +217,6 @@ ipc_pack_request(const struct request *q, void *dst)
 		break;
 	case REQ_MAIL:
 		add_text(&b, q->helo);
-		add_u16(&b, q->port);
 		add_u8(&b, q->mechanism);
 		add_u8(&b, q->esmtp);
 		add_u8(&b, q->utf8);
@@ -259,7 +257,6 @@ ipc_unpack_request(struct request *q, struct login *login, const void *p, size_t
 	q->session = read_u64(&r);
 	switch (q->kind) {
 	case REQ_CONNECT:
-		read_text(&r, q->address, sizeof(q->address));
 		q->resumed = read_u8(&r, 1);
 		if (read_u8(&r, 1) == 1) {
 			read_login(&r, login);
@@ -272,7 +269,6 @@ ipc_unpack_request(struct request *q, struct login *login, const void *p, size_t
 		break;
 	case REQ_MAIL:
 		read_text(&r, q->helo, sizeof(q->helo));
-		q->port = read_u16(&r);
 		q->mechanism = read_u8(&r, 15);
 		q->esmtp = read_u8(&r, 1);
 		q->utf8 = read_u8(&r, 1);

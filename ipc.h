@@ -39,13 +39,11 @@ struct request {
 	enum request_kind kind;
 	uint32_t	slot;		/* of the front's connections */
 	uint64_t	session;	/* number, for the log too */
-	char		address[IPC_ADDRESS_MAX + 1];	/* CONNECT */
 	bool		resumed;			/* CONNECT */
 	const struct login *login;	/* resumed CONNECT: borrowed; NULL: nobody has logged in */
 	unsigned	mechanism;	/* AUTH, MAIL (of the login; 0: there is none): of enum sasl_mechanism */
 	struct span	response;	/* AUTH: borrowed */
 	char		helo[SMTP_DOMAIN_MAX + 1];	/* MAIL */
-	uint16_t	port;				/* MAIL: the client's */
 	bool		esmtp, utf8;			/* MAIL */
 	unsigned	tls_version, tls_suite;		/* MAIL: as on the wire; 0: in clear */
 	char		tls_name[SMTP_DOMAIN_MAX + 1];	/* MAIL: the server name that the client asked for */

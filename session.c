@@ -655,12 +655,10 @@ session_request(const struct session *s, struct request *q)
 	*q = (struct request){ .kind = s->waits_for, .session = s->id };
 	switch (s->waits_for) {
 	case REQ_CONNECT:
-		memcpy(q->address, s->address, sizeof(q->address));
 		break;
 	case REQ_MAIL:
 		memcpy(q->helo, s->hello.name, sizeof(q->helo));
 		memcpy(q->path, s->path, sizeof(q->path));
-		q->port = s->port;
 		q->mechanism = s->auth.done ? s->auth.mechanism : SASL_NONE;
 		q->esmtp = s->hello.esmtp;
 		q->utf8 = s->tx.params.utf8;

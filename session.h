@@ -93,7 +93,6 @@ struct session {
 		enum canned	swallow;	/* the chunk is thrown away and answered with this */
 	} chunk;
 	char			address[IPC_ADDRESS_MAX + 1];
-	uint16_t		port;		/* the client's, for the agent; whoever accepted the connection sets it */
 	char			path[SMTP_ADDRESS_MAX + 1];	/* of the MAIL or RCPT that waits */
 };
 

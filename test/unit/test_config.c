@@ -1,6 +1,7 @@
 /*
  * test_config.c - the configuration: words, values, every error with its place, precedence, printing, and the papers beside it.
  */
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +14,10 @@
 
 #include <cmocka.h>
 
+#include "config_address.h"
 #include "config_keys.h"
 #include "hook.h"
+#include "policy.h"
 
 #define ERRORS_MAX 65536
 #define A70 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -536,6 +539,40 @@ networks(void **state)
 	assert_int_equal(v[0].bits, 120);
 	assert_memory_equal(v[1].ip, "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\0", 16);
 	assert_int_equal(v[1].bits, 32);
+	config_free(c);
+}
+
+static void
+peers(void **state)
+{
+	static const struct { int family; const char *ip, *text; bool trusted; } rows[] = {
+		{ AF_INET, "192.0.2.7", "192.0.2.7", true }, { AF_INET, "192.0.3.7", "192.0.3.7", false },
+		{ AF_INET6, "::ffff:192.0.2.7", "192.0.2.7", true }, { AF_INET6, "::ffff:192.0.1.255", "192.0.1.255", false },
+		{ AF_INET6, "2001:db8::1", "2001:db8::1", true }, { AF_INET6, "2001:db9::1", "2001:db9::1", false },
+		{ AF_INET6, "::192.0.2.7", "::192.0.2.7", false }, { AF_UNIX, NULL, "", false },
+	};
+	struct config *c = load_good(BASE "[smtpd.listener b]\naddress = 127.0.0.1:26\nmode = smtp\n"
+	    "trusted_networks = 192.0.2.0/24, 2001:db8::/32\n");
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct sockaddr_storage ss = { .ss_family = (sa_family_t)rows[i].family };
+		struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(4242) };
+		struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(4242) };
+		char ip[ENDPOINT_IP_MAX + 1];
+
+		print_message("  %s\n", rows[i].text);
+		if (rows[i].family == AF_INET) {
+			assert_int_equal(inet_pton(AF_INET, rows[i].ip, &in4.sin_addr), 1);
+			memcpy(&ss, &in4, sizeof(in4));
+		} else if (rows[i].family == AF_INET6) {
+			assert_int_equal(inet_pton(AF_INET6, rows[i].ip, &in6.sin6_addr), 1);
+			memcpy(&ss, &in6, sizeof(in6));
+		}
+		assert_int_equal(endpoint_peer(&ss, ip), rows[i].ip == NULL ? 0 : 4242);
+		assert_string_equal(ip, rows[i].text);
+		assert_int_equal(policy_is_trusted(&c->listeners[1], ip), rows[i].trusted);
+	}
 	config_free(c);
 }
 
@@ -1637,6 +1674,7 @@ main(void)
 		cmocka_unit_test(auth_is_by_mode),
 		cmocka_unit_test(relaying_only),
 		cmocka_unit_test(networks),
+		cmocka_unit_test(peers),
 		cmocka_unit_test(one_recipient_at_a_time),
 		cmocka_unit_test(every_error),
 		cmocka_unit_test(every_warning),
