@@ -23,6 +23,8 @@
 #define FREE_WAIT_MS 2000
 #define CACHE_MAX 64		/* folders that were seen to exist */
 #define CACHE_MS 2000
+#define BATCH_OCTETS 262144	/* that a writer has before another one gets some */
+#define BATCH_MS 20		/* a disk that takes longer has more than one at work */
 
 static const char *const step_names[STEP__MAX] = {
 	"", "job", "folder", "create", "write", "sync", "rename", "sync folder",
@@ -33,7 +35,7 @@ struct job {
 	struct job_head	 head;
 	int		 fd;		/* the message, borrowed; -1: a check */
 	const struct mailbox *rcpts;	/* borrowed until done */
-	int64_t		 deadline_at;
+	int64_t		 deadline_at, sent_at;
 	maildir_done	*done;
 	void		*arg;
 	const char	*id;
@@ -42,6 +44,7 @@ struct job {
 struct queue {
 	struct job	*head, *last;
 	size_t		 n;
+	uint64_t	 octets;	/* of their messages */
 };
 
 struct writer {
@@ -82,6 +85,7 @@ queue_add(struct queue *q, struct job *j)
 		q->last->next = j;
 	q->last = j;
 	q->n++;
+	q->octets += j->head.size - j->head.header_at;
 }
 
 static struct job *
@@ -92,6 +96,7 @@ queue_take(struct queue *q)
 	if (j != NULL) {
 		q->head = j->next;
 		q->n--;
+		q->octets -= j->head.size - j->head.header_at;
 	}
 	return j;
 }
@@ -346,7 +351,17 @@ send_job(struct maildir *m, struct writer *w, const struct job *j)
 	return sendmsg(w->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 ? -1 : 0;
 }
 
-/* Whom to give the next job: who has least to do; a new one rather than one that is at work. NULL: none can take any. */
+/* Whether it can have one more job without that waiting for long, or for a disk that is slow. */
+static bool
+has_time(const struct maildir *m, const struct writer *w)
+{
+	return w->sent.n == 0 || (w->sent.octets < BATCH_OCTETS && m->loop->now_ms - w->sent.head->sent_at < BATCH_MS);
+}
+
+/*
+ * Whom to give the next job. What can be synced together is: the first that has time, so that one does the work of a thousand small
+ * messages. Else who has least to do; a new one rather than one that is at work. NULL: none can take any.
+ */
 static struct writer *
 choose(struct maildir *m, size_t from, size_t to)
 {
@@ -358,11 +373,15 @@ choose(struct maildir *m, size_t from, size_t to)
 		if (w->fd == -1) {
 			if (absent == NULL && m->loop->now_ms >= w->start_at)
 				absent = w;
-		} else if (!w->killed && !w->full && w->sent.n < WRITER_BATCH_MAX && (best == NULL || w->sent.n < best->sent.n)) {
+		} else if (w->killed || w->full || w->sent.n == WRITER_BATCH_MAX) {
+			continue;
+		} else if (has_time(m, w)) {
+			return w;
+		} else if (best == NULL || w->sent.n < best->sent.n) {
 			best = w;
 		}
 	}
-	if (absent == NULL || (best != NULL && best->sent.n == 0))
+	if (absent == NULL)
 		return best;
 	if (writer_start(m, absent) == 0)
 		return absent;
@@ -392,6 +411,7 @@ dispatch_queue(struct maildir *m, struct queue *q, size_t from, size_t to)
 		if (w == NULL)
 			return;
 		if (send_job(m, w, q->head) == 0) {
+			q->head->sent_at = m->loop->now_ms;
 			queue_add(&w->sent, queue_take(q));
 			loop_deadline(&w->slot, queue_deadline(&w->sent));
 		} else if (errno == EAGAIN && w->sent.n > 0) {

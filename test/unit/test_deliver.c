@@ -848,16 +848,17 @@ maildir_full_disk(void **state)	/* case 13.5 */
 	assert_int_equal(count("local.test/user/tmp", NULL, 0) + count("local.test/user/new", NULL, 0), 0);
 }
 
-/* The processes that we have started, by their parent. */
-static int
-find_child(void)
+/* How many processes we have started, by their parent; *found is one of them, or -1. */
+static unsigned
+find_children(int *found)
 {
 	DIR *proc = opendir("/proc");
 	struct dirent *e;
-	int found = -1;
+	unsigned n = 0;
 
+	*found = -1;
 	assert_non_null(proc);
-	while ((e = readdir(proc)) != NULL && found == -1) {
+	while ((e = readdir(proc)) != NULL) {
 		char path[300], line[400] = "";
 		int pid, parent;
 		FILE *f;
@@ -869,12 +870,23 @@ find_child(void)
 		if (f == NULL)
 			continue;
 		if (fgets(line, sizeof(line), f) != NULL && strrchr(line, ')') != NULL &&
-		    sscanf(strrchr(line, ')') + 1, " %*c %d", &parent) == 1 && parent == getpid())
-			found = pid;
+		    sscanf(strrchr(line, ')') + 1, " %*c %d", &parent) == 1 && parent == getpid()) {
+			*found = pid;
+			n++;
+		}
 		fclose(f);
 	}
 	closedir(proc);
-	return found;
+	return n;
+}
+
+static int
+find_child(void)
+{
+	int pid;
+
+	(void)find_children(&pid);
+	return pid;
 }
 
 /* Never without a check of the number: -1 is every process of the machine. */
@@ -926,12 +938,44 @@ a_writer_hangs(void **state)
 	signal_child(pid, SIGSTOP);
 	tx_init(&tx, "", one, "x\n", 2);
 	deliver_start(d, &tx, note, &o[0]);
-	deliver_start(d, &tx, note, &o[1]);	/* goes to another writer */
+	for (int64_t end = loop_clock_ms() + 50; loop_clock_ms() < end;)
+		assert_int_equal(loop_turn(&loop, 10), 0);
+	deliver_start(d, &tx, note, &o[1]);	/* goes to another writer: the first has not answered */
 	wait_for(&o[0]);
 	expect(&o[0], 451, "4.3.0", "timeout");
 	wait_for(&o[1]);
 	expect(&o[1], 250, "2.0.0", NULL);
 	tx_clear(&tx);
+}
+
+/* What can be synced together goes to one writer; large messages are written side by side. */
+static void
+small_messages_share_a_writer(void **state)
+{
+	static char large[300000];
+	static const struct { size_t len; unsigned writers; } rows[] = { { 1000, 1 }, { sizeof(large), 4 } };
+
+	(void)state;
+	memset(large, 'x', sizeof(large));
+	make_maildir("user");
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct outcome o[10] = { 0 };
+		struct tx tx;
+		int pid;
+
+		print_message("  %zu octets\n", rows[i].len);
+		start_maildir(true);
+		tx_init(&tx, "", one, large, rows[i].len);
+		for (size_t k = 0; k < COUNT(o); k++)
+			deliver_start(d, &tx, note, &o[k]);
+		assert_int_equal(find_children(&pid), rows[i].writers);
+		for (size_t k = 0; k < COUNT(o); k++) {
+			wait_for(&o[k]);
+			expect(&o[k], 250, "2.0.0", NULL);
+		}
+		tx_clear(&tx);
+		stop();
+	}
 }
 
 static void
@@ -1006,7 +1050,7 @@ main(void)
 		T(waiting_has_an_end), T(the_command_gets_the_message), T(arguments), T(environment), T(foreign_recipients), T(values_that_are_not_handed_on),
 		T(recipient_command), T(recipients_file), T(maildir_checks), T(maildir_delivers), T(maildir_creates),
 		T(maildir_all_or_none), T(maildir_many_at_once), T(maildir_large_and_many_recipients), T(maildir_full_disk),
-		T(a_writer_dies), T(a_writer_hangs), T(writers_run_as_the_user), T(an_unknown_user_is_an_error), T(free_tells_everybody),
+		T(a_writer_dies), T(a_writer_hangs), T(small_messages_share_a_writer), T(writers_run_as_the_user), T(an_unknown_user_is_an_error), T(free_tells_everybody),
 	};
 
 	log_init(LOG_WARN, LOG_LOGFMT, "test");
