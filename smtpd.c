@@ -125,7 +125,8 @@ certs_due(void *arg, short revents)
 	(void)arg;
 	(void)revents;
 	loop_deadline(&master.certs, loop_clock_ms() + CERTS_LOOK_MS);
-	if (master.supervisor.stopping || !tls_certs_changed(master.supervisor.current->certs))
+	/* while as many as there can be are draining, it is not looked at: a later look sees it as well */
+	if (master.supervisor.stopping || supervise_is_full(&master.supervisor) || !tls_certs_changed(master.supervisor.current->certs))
 		return;
 	log_info(0, "certificate_changed");
 	reload();
