@@ -172,7 +172,7 @@ request_mail(struct front *f, const struct request *q)
 		answer_verdict(f, q->slot, q->session, &v, -1);
 		return;
 	}
-	if (c->logged_in && time(NULL) > c->expires_time) {	/* case 8.29 */
+	if (c->logged_in && time(NULL) >= c->expires_time) {	/* case 8.29 */
 		log_info(q->session, "auth_expired", LF_STR("user", f->users[q->slot]));
 		story_refused(a, f->listener_slot, "", MR_AUTH);
 		verdict_set(&v, 530, "5.7.0", "Authentication has expired");

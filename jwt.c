@@ -504,7 +504,7 @@ check_times(const struct json *c, int64_t leeway, int64_t now, int64_t *expires)
 
 	if (read_time(c, SPAN("exp"), &exp) == -1 || exp == -1)
 		return "exp";
-	*expires = exp;
+	*expires = exp + leeway;
 	if (read_time(c, SPAN("nbf"), &nbf) == -1)
 		return "nbf";
 	if (read_time(c, SPAN("iat"), &iat) == -1)

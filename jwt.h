@@ -35,7 +35,7 @@ struct jwt {
 	struct mailbox	user;			/* username_claim, in the one form that a user has */
 	char		kid[JWT_KID_MAX + 1];	/* printable, cut */
 	char		subject[JWT_KID_MAX + 1];	/* sub, printable, cut; for the log */
-	int64_t		expires_time;		/* exp, real time, seconds */
+	int64_t		expires_time;		/* exp and the leeway, real time, seconds */
 };
 
 /* The issuer that a token names, unchecked, so that its keys can be looked for: into dst[size]; false: it is no token, *why. */

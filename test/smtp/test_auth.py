@@ -501,6 +501,11 @@ def test_a_token_in_parts(sub, issuer):
 	assert sub.cmd(base64.b64encode(bearer(issuer.token(), "alice@local.test", b"XOAUTH2")) + b"\r\n") == (235, "2.7.0")
 
 
+def test_a_token_within_the_leeway_is_good_for_mail(sub, issuer):
+	assert sub.auth(b"OAUTHBEARER", bearer(issuer.token(exp=int(time.time()) - 5))) == (235, "2.7.0")
+	assert sub.cmd(b"MAIL FROM:<alice@local.test>\r\n") == (250, "2.1.0")
+
+
 def test_authority_ends_with_the_token(start, ca, issuer):		# case 8.29
 	server = start(ca.sections("mx"), prepare=lambda s: dict(sections(s), **{"smtpd.auth.oauth": {"issuer": issuer.name,
 		"audience": "mail", "jwks_file": issuer.jwks, "leeway": "0s"}}))

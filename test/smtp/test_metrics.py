@@ -367,6 +367,15 @@ class Prometheus(Daemon):
 			"scrape_configs: [{job_name: smtpd, static_configs: [{targets: ['%s:%d']}]}]\n" % target)
 		self.run("--config.file=" + config, "--storage.tsdb.path=" + self.path("data"), "--web.listen-address=127.0.0.1:%d" % self.port,
 			port=self.port)
+		harness.until(self.is_ready, "Prometheus", 60)
+
+	def is_ready(self):
+		"""It listens before it answers."""
+		try:
+			with urllib.request.urlopen("http://127.0.0.1:%d/-/ready" % self.port, timeout=harness.PATIENCE) as answer:
+				return answer.status == 200
+		except urllib.error.HTTPError:
+			return False
 
 	def ask(self, path, **parameters):
 		url = "http://127.0.0.1:%d/api/v1/%s?%s" % (self.port, path, urllib.parse.urlencode(parameters))
