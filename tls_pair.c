@@ -501,7 +501,8 @@ key_octets(void *ctx, const void *p, size_t n)
 {
 	struct key_reader *r = ctx;
 
-	if (r->n == 0)
+	/* octets behind a key that is complete: BearSSL's interpreter has ended, and would run on from NULL */
+	if (r->n == 0 && r->key->d.cpu.ip != NULL)
 		br_skey_decoder_push(&r->key->d, p, n);
 }
 
