@@ -162,7 +162,7 @@ const struct key config_keys[] = {
 	K(checker, CHECKER, "timeout", time, timeout_ms, int64_t, "10s", 100, 2 * 60 * 1000, NULL, NULL, "How long a check may take."),
 	K(checker, CHECKER, "fail_mode", enum, fail_mode, enum fail_mode, "", FAIL_INHERIT, 0, fail_modes, "#open",
 	    "What becomes of a message when it cannot be asked. Empty: as [spamcheck]."),
-	K(checker, CHECKER, "max_checks", number, max_checks, unsigned, "50", 1, 1000, NULL, NULL, "Checks at once."),
+	K(checker, CHECKER, "max_checks", number, max_checks, unsigned, "50", 1, 1000, NULL, NULL, "Checks at once; further ones wait, as long as timeout says."),
 	K(checker, CHECKER, "max_size", size, max_size, uint64_t, "0", 0, 2 * KIB * KIB * KIB, NULL, NULL,
 	    "Larger messages are not shown to it. 0: rspamd sees all, spamassassin those of up to 500k."),
 	K_SECRET(checker, CHECKER, "password", password, "The password of rspamd."),

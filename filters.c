@@ -18,8 +18,16 @@
 #define SCORE_MAX 1e6		/* what metrics make of any larger one */
 #define SLOTS_OF_MILTER 48	/* 20 checks, and connections that are kept */
 
+/* Checks that wait for one of max_checks to end, in the order in which they came. */
+struct line {
+	struct opinion	*head, *last;
+};
+
 struct filters {
 	const struct config *config;
+	struct loop	*loop;
+	struct loop_slot waker;		/* when one may begin, or has waited too long */
+	struct line	 lines[CONFIG_CHECKERS_MAX];	/* by checker */
 	struct rspamd	*rspamd[CONFIG_CHECKERS_MAX];	/* by checker; NULL: it is of another type */
 	struct spamd	*spamd[CONFIG_CHECKERS_MAX];
 	struct milter	*milters[CONFIG_MILTERS_MAX];
@@ -31,6 +39,9 @@ struct filters {
 /* What one checker has said, as far as it is needed when all have. */
 struct opinion {
 	struct pass	*pass;
+	size_t		 checker;
+	struct opinion	*next;		/* in its checker's line */
+	int64_t		 deadline_at;
 	struct filter_report report;	/* its edits are ours */
 };
 
@@ -294,7 +305,11 @@ checker_done(void *arg, const struct filter_report *r)
 {
 	struct opinion *o = arg;
 
+	struct filters *f = o->pass->f;
+
 	note(o, r);
+	if (f->lines[o->checker].head != NULL)	/* its place is free when it has returned */
+		loop_deadline(&f->waker, f->loop->now_ms);
 	if (--o->pass->waits_for == 0)
 		checkers_done(o->pass);
 }
@@ -311,6 +326,63 @@ not_started(struct opinion *o, int error)
 	o->pass->waits_for--;
 }
 
+static bool
+start_check(struct opinion *o)
+{
+	struct filters *f = o->pass->f;
+	size_t i = o->checker;
+
+	return f->rspamd[i] != NULL ? rspamd_start(f->rspamd[i], o->pass->tx, checker_done, o) != NULL :
+	    spamd_start(f->spamd[i], o->pass->tx, checker_done, o) != NULL;
+}
+
+/* As many as may be are under way: it waits for its turn, as long as a check may take. */
+static void
+stand_in_line(struct opinion *o)
+{
+	struct filters *f = o->pass->f;
+	struct line *l = &f->lines[o->checker];
+
+	o->deadline_at = f->loop->now_ms + f->config->checkers[o->checker].timeout_ms;
+	if (l->head == NULL)
+		l->head = o;
+	else
+		l->last->next = o;
+	l->last = o;
+	if (o->deadline_at < f->waker.deadline_at)
+		loop_deadline(&f->waker, o->deadline_at);
+}
+
+/* Begin what may begin, and give up what has waited too long. */
+static void
+wake(void *arg, short revents)
+{
+	struct filters *f = arg;
+	int64_t next_at = LOOP_NEVER;
+
+	(void)revents;
+	for (size_t i = 0; i < f->config->checkers_n; i++) {
+		struct line *l = &f->lines[i];
+
+		while (l->head != NULL) {
+			struct opinion *o = l->head;
+			bool started = start_check(o);
+
+			if (!started && errno == EAGAIN && f->loop->now_ms < o->deadline_at)
+				break;
+			l->head = o->next;
+			if (started)
+				continue;
+			not_started(o, errno);
+			if (o->pass->waits_for == 0)
+				checkers_done(o->pass);
+		}
+		if (l->head != NULL && l->head->deadline_at < next_at)
+			next_at = l->head->deadline_at;
+	}
+	loop_deadline(&f->waker, next_at);
+}
+
 static void
 start_checkers(struct pass *p)
 {
@@ -319,12 +391,14 @@ start_checkers(struct pass *p)
 	p->waits_for = f->config->checkers_n + 1;	/* one more, so that it is not done before all are started */
 	for (size_t i = 0; i < f->config->checkers_n; i++) {
 		struct opinion *o = &p->opinions[i];
-		bool started;
 
 		o->pass = p;
-		started = f->rspamd[i] != NULL ? rspamd_start(f->rspamd[i], p->tx, checker_done, o) != NULL :
-		    spamd_start(f->spamd[i], p->tx, checker_done, o) != NULL;
-		if (!started)
+		o->checker = i;
+		if (f->lines[i].head == NULL && start_check(o))
+			continue;
+		if (f->lines[i].head != NULL || errno == EAGAIN)
+			stand_in_line(o);
+		else
 			not_started(o, errno);
 	}
 	if (--p->waits_for == 0)
@@ -436,7 +510,10 @@ filters_new(struct loop *l, const struct config *c, struct http *http, struct ch
 	if (f == NULL)
 		return NULL;
 	f->config = c;
+	f->loop = l;
 	f->metrics = m;
+	if (loop_add(l, &f->waker, -1, 0, wake, f) == -1)
+		goto fail;
 	for (size_t i = 0; i < c->checkers_n; i++) {
 		if (c->checkers[i].type == CHECKER_RSPAMD ? (f->rspamd[i] = rspamd_new(http, &c->checkers[i])) == NULL :
 		    (f->spamd[i] = spamd_new(l, &c->checkers[i])) == NULL)
@@ -467,6 +544,7 @@ filters_free(struct filters *f)
 	for (size_t i = 0; i < CONFIG_MILTERS_MAX; i++)
 		milter_free(f->milters[i]);
 	hooks_free(f->hooks);
+	loop_remove(&f->waker);
 	free(f);
 }
 

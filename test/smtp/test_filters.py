@@ -281,3 +281,13 @@ def test_a_hook_keeps_the_delivery_contract(start, command, want):
 		os.remove(switch)
 		if event != "message" and want is not None:
 			assert client.cmd(line) == good
+
+
+def test_more_messages_than_checks_at_once(start, rspamd):
+	server = start(checker(rspamd.port, max_checks="1", timeout="20s"))
+	clients = [server.connect(hello=b"EHLO t.test\r\n") for _ in range(10)]
+	for client in clients:
+		client.start_data(b"a@x.test")
+		client.send(HAM + b".\r\n")
+	assert [client.reply().code for client in clients] == [250] * 10
+	assert len(server.take()) == 10

@@ -35,6 +35,7 @@ static struct said {
 	const char	*text;
 	int		 error;		/* it cannot be started */
 } said[3];
+static unsigned starts_left = 1000000;	/* until all places are taken */
 static struct {
 	filter_done	*done;
 	void		*arg;
@@ -58,10 +59,11 @@ rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg
 	size_t i = (size_t)((struct checker *)r - config.checkers);
 
 	assert_int_equal(tx->session, 7);
-	if (said[i].error != 0) {
-		errno = said[i].error;
+	if (said[i].error != 0 || starts_left == 0) {
+		errno = said[i].error != 0 ? said[i].error : BUSY;
 		return NULL;
 	}
+	starts_left--;
 	asked[i].done = done;
 	asked[i].arg = arg;
 	return (struct rspamd_check *)&asked[i];
@@ -182,6 +184,8 @@ merging(void **state)
 			for (size_t i = 0; i < 3; i++)
 				if (orders[o][i] < t->n)
 					answer(orders[o][i]);
+			for (int i = 0; i < 3 && calls == 0; i++)	/* who is busy is waited for: here, for no time */
+				assert_int_equal(loop_turn(&loop, 1), 0);
 			assert_int_equal(calls, 1);
 			assert_int_equal(filters_pending(f), 0);
 			assert_int_equal(story.verdict.code, t->code);
@@ -200,11 +204,55 @@ merging(void **state)
 	}
 }
 
+/* More than max_checks: they wait, in their order. */
+static void
+a_place_is_waited_for(void **state)
+{
+	static const struct row row = { .said = { NO }, .n = 1 };
+	static const char message[] = "Subject: x\n\nbody\n";
+	struct tx tx[3];
+	struct filters *f;
+
+	(void)state;
+	configure(&row);
+	config.checkers[0].timeout_ms = 60000;
+	f = filters_new(&loop, &config, NULL, children, NULL);
+	assert_non_null(f);
+	calls = 0;
+	for (size_t i = 0; i < COUNT(tx); i++) {
+		tx[i] = (struct tx){ .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
+		    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC),
+		    .size = MESSAGE_ROOM + sizeof(message) - 1 };
+		assert_int_equal(pwrite(tx[i].fd, message, sizeof(message) - 1, MESSAGE_ROOM), sizeof(message) - 1);
+		filters_message(f, &tx[i], note, NULL);
+		said[0].error = BUSY;
+	}
+	assert_int_equal(loop_turn(&loop, 1), 0);
+	assert_int_equal(filters_pending(f), COUNT(tx));
+	for (unsigned n = 1; n <= COUNT(tx); n++) {
+		said[0].error = UP;
+		answer(0);
+		assert_int_equal(calls, n);
+		assert_int_equal(story.verdict.code, 0);
+		asked[0].done = NULL;
+		said[0].error = UP;
+		starts_left = 1;
+		assert_int_equal(loop_turn(&loop, 1), 0);
+		assert_true((asked[0].done != NULL) == (n < COUNT(tx)));
+	}
+	assert_int_equal(filters_pending(f), 0);
+	starts_left = 1000000;
+	filters_free(f);
+	for (size_t i = 0; i < COUNT(tx); i++)
+		close(tx[i].fd);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(merging),
+		cmocka_unit_test(a_place_is_waited_for),
 	};
 
 	log_init(LOG_ERROR, LOG_LOGFMT, "test");
