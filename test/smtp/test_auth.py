@@ -487,7 +487,7 @@ def test_a_bad_token_is_refused_with_a_challenge(server, sub, issuer, name, chan
 	assert challenge.code == 334
 	assert json.loads(base64.b64decode(challenge.text[0])) == {"status": "invalid_token", "schemes": "bearer", "scope": ""}
 	assert sub.cmd(b"AQ==\r\n") == BAD
-	assert server.log("auth", result="bad")[-1]["reason"]
+	assert server.wait_log("auth", result="bad")["reason"]
 
 
 def test_the_user_must_be_the_tokens(sub, issuer):

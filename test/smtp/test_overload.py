@@ -101,7 +101,7 @@ def test_clients_over_the_limit_are_turned_away(start):	# case 13.2
 	for _ in range(20):
 		smtp = server.connect(greet=False)
 		assert smtp.all_replies() == [(421, "4.3.2")]
-	assert server.log("refused", reason="max_connections")
+	assert server.wait_log("refused", reason="max_connections")
 	for smtp in inside:
 		assert smtp.cmd(b"NOOP\r\n") == OK
 	inside[0].finish()
