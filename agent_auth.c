@@ -17,7 +17,7 @@ struct exchange {
 	uint64_t	 session;
 	enum sasl_mechanism mechanism;
 	int64_t		 started_us;
-	char		 address[IPC_ADDRESS_MAX + 1];
+	char		 address[ENDPOINT_IP_MAX + 1];
 	char		 response[IPC_RESPONSE_MAX];	/* what the credentials point into; wiped */
 	size_t		 response_len;
 };

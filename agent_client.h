@@ -6,6 +6,7 @@
 #define AGENT_CLIENT_H
 
 #include "agent.h"
+#include "config_address.h"
 #include "ipc.h"
 #include "loop.h"
 #include "message.h"
@@ -19,7 +20,7 @@ struct work {
 	struct agent	*agent;
 	struct front	*front;		/* NULL: the session or its front is gone */
 	uint32_t	 slot;
-	char		 address[IPC_ADDRESS_MAX + 1];
+	char		 address[ENDPOINT_IP_MAX + 1];
 	char		 helo[SMTP_DOMAIN_MAX + 1];
 	char		 auth_user[SMTP_ADDRESS_MAX + 1];
 	char		 tls_name[SMTP_DOMAIN_MAX + 1];
@@ -45,7 +46,7 @@ struct client {
 	bool		 logged_in;	/* as front->users has it */
 	int64_t		 expires_time;	/* of the login */
 	uint16_t	 port;
-	char		 address[IPC_ADDRESS_MAX + 1];
+	char		 address[ENDPOINT_IP_MAX + 1];
 };
 
 struct front {
@@ -61,7 +62,7 @@ struct front {
 
 /* How many messages of an address were learned from in this hour (case 11.28). */
 struct trap {
-	char		 address[IPC_ADDRESS_MAX + 1];
+	char		 address[ENDPOINT_IP_MAX + 1];
 	unsigned	 n;
 	int64_t		 since_at;
 };

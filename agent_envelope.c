@@ -11,7 +11,6 @@
 
 #include "agent_auth.h"
 #include "agent_story.h"
-#include "config_address.h"
 #include "deliver.h"
 #include "filters.h"
 #include "policy.h"

@@ -1,14 +1,14 @@
 /*
- * config_address.h - addresses as the configuration has them: to listen on, to connect to, networks.
+ * config_address.h - addresses as the configuration has them: to listen on, to connect to, networks; and peers'.
  */
 #ifndef CONFIG_ADDRESS_H
 #define CONFIG_ADDRESS_H
 
-#include <sys/socket.h>
-
 #include "config.h"
 
-#define ENDPOINT_IP_MAX 45	/* INET6_ADDRSTRLEN without the NUL */
+#define ENDPOINT_IP_MAX 45	/* an address as text: INET6_ADDRSTRLEN without the NUL */
+
+struct sockaddr_storage;
 
 /* What a listener's address means; family 0 is both. */
 struct endpoint {

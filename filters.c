@@ -39,7 +39,6 @@ struct filters {
 /* What one checker has said, as far as it is needed when all have. */
 struct opinion {
 	struct pass	*pass;
-	size_t		 checker;
 	struct opinion	*next;		/* in its checker's line */
 	int64_t		 deadline_at;
 	struct filter_report report;	/* its edits are ours */
@@ -258,6 +257,12 @@ checkers_done(struct pass *p)
 		pass_end(p);
 }
 
+static size_t
+checker_of(const struct opinion *o)
+{
+	return (size_t)(o - o->pass->opinions);
+}
+
 /* What metrics keep of a checker's answer; its words for SPF and the like too. */
 static void
 count(const struct opinion *o)
@@ -269,7 +274,7 @@ count(const struct opinion *o)
 	    [FILTER_ARC] = "arc", [FILTER_RBL] = "rbl" };
 	const struct filters *f = o->pass->f;
 	const struct filter_report *r = &o->report;
-	size_t which = (size_t)(o - o->pass->opinions);
+	size_t which = checker_of(o);
 	enum metrics_check result = r->action == FILTER_TROUBLE ? (r->timed_out ? MC_TIMEOUT : MC_ERROR) : r->action == FILTER_TEMPFAIL ? MC_TEMPFAIL :
 	    r->action == FILTER_REJECT || r->action == FILTER_DISCARD ? MC_REJECT : r->is_spam ? MC_FLAG : MC_ACCEPT;
 
@@ -304,11 +309,10 @@ static void
 checker_done(void *arg, const struct filter_report *r)
 {
 	struct opinion *o = arg;
-
 	struct filters *f = o->pass->f;
 
 	note(o, r);
-	if (f->lines[o->checker].head != NULL)	/* its place is free when it has returned */
+	if (f->lines[checker_of(o)].head != NULL)	/* its place is free when it has returned */
 		loop_deadline(&f->waker, f->loop->now_ms);
 	if (--o->pass->waits_for == 0)
 		checkers_done(o->pass);
@@ -330,7 +334,7 @@ static bool
 start_check(struct opinion *o)
 {
 	struct filters *f = o->pass->f;
-	size_t i = o->checker;
+	size_t i = checker_of(o);
 
 	return f->rspamd[i] != NULL ? rspamd_start(f->rspamd[i], o->pass->tx, checker_done, o) != NULL :
 	    spamd_start(f->spamd[i], o->pass->tx, checker_done, o) != NULL;
@@ -341,9 +345,10 @@ static void
 stand_in_line(struct opinion *o)
 {
 	struct filters *f = o->pass->f;
-	struct line *l = &f->lines[o->checker];
+	size_t i = checker_of(o);
+	struct line *l = &f->lines[i];
 
-	o->deadline_at = f->loop->now_ms + f->config->checkers[o->checker].timeout_ms;
+	o->deadline_at = f->loop->now_ms + f->config->checkers[i].timeout_ms;
 	if (l->head == NULL)
 		l->head = o;
 	else
@@ -393,10 +398,12 @@ start_checkers(struct pass *p)
 		struct opinion *o = &p->opinions[i];
 
 		o->pass = p;
-		o->checker = i;
-		if (f->lines[i].head == NULL && start_check(o))
+		/* nobody goes past those who wait, but who has nothing to wait for */
+		if (f->lines[i].head != NULL && p->tx->size - MESSAGE_ROOM <= f->config->checkers[i].max_size)
+			stand_in_line(o);
+		else if (start_check(o))
 			continue;
-		if (f->lines[i].head != NULL || errno == EAGAIN)
+		else if (errno == EAGAIN)
 			stand_in_line(o);
 		else
 			not_started(o, errno);

@@ -13,7 +13,6 @@
 #define IPC_MAX 12288		/* octets of a datagram: the largest is AUTH */
 #define IPC_RESPONSE_MAX 9216	/* SASL_RESPONSE_MAX */
 #define IPC_TICKET_LEN 16	/* AUTH_TICKET_LEN */
-#define IPC_ADDRESS_MAX 45	/* a peer's address as text: INET6_ADDRSTRLEN without the NUL */
 
 enum request_kind {
 	REQ_NONE,

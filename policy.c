@@ -35,18 +35,22 @@ policy_is_trusted(const struct listener *l, const char *address)
 	return false;
 }
 
-/* The body's first octets, size of them at most; false with errno. */
+/* The body's first octets, size of them at most, and whether the header may go on behind them; false with errno. */
 static bool
-read_start(const struct tx *tx, char *p, uint64_t size, struct span *start)
+read_start(const struct tx *tx, char *p, uint64_t size, struct span *start, bool *is_cut)
 {
 	uint64_t body = tx->size - MESSAGE_ROOM;
 	size_t n = (size_t)(body < size ? body : size);
 	ssize_t got = pread(tx->fd, p, n, MESSAGE_ROOM);
 
+	if (got != (ssize_t)n) {
+		if (got >= 0)	/* the front has cut it off */
+			errno = EIO;
+		return false;
+	}
 	*start = (struct span){ p, n };
-	if (got >= 0 && got != (ssize_t)n)	/* the front has cut it off */
-		errno = EIO;
-	return got == (ssize_t)n;
+	*is_cut = n < body && header_is_cut(*start);
+	return true;
 }
 
 /* What the header block says: a loop, and whether the login may send with this From. false with what the client is told, and why. */
@@ -87,19 +91,19 @@ judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struc
 bool
 policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct verdict *v, const char **why)
 {
-	uint64_t body = tx->size - MESSAGE_ROOM, max = tx->config->max_header_size;
+	uint64_t max = tx->config->max_header_size;
 	char first[FIRST_READ], *all = NULL;
-	struct span start;
-	bool is_read = read_start(tx, first, max < FIRST_READ ? max : FIRST_READ, &start), good = false;
+	struct span start = { NULL, 0 };
+	bool is_cut = false, good = false, is_read = read_start(tx, first, max < FIRST_READ ? max : FIRST_READ, &start, &is_cut);
 
-	if (is_read && start.len < body && start.len < max && header_is_cut(start)) {
+	if (is_cut && max > FIRST_READ) {
 		all = malloc((size_t)max);
-		is_read = all != NULL && read_start(tx, all, max, &start);
+		is_read = all != NULL && read_start(tx, all, max, &start, &is_cut);
 	}
 	if (!is_read) {
 		*why = strerror(errno);
 		verdict_set(v, 451, "4.3.0", "Temporary failure, try again");
-	} else if (start.len < body && header_is_cut(start)) {
+	} else if (is_cut) {
 		*why = "header too large";
 		verdict_set(v, 550, "5.6.0", "Header too large");
 	} else {

@@ -10,6 +10,7 @@
 #define SESSION_H
 
 #include "body.h"
+#include "config_address.h"
 #include "sasl.h"
 
 #define SESSION_OUT_ROOM 1024	/* session_feed() stops while out has less room: the largest reply (EHLO's), with some to spare */
@@ -92,7 +93,7 @@ struct session {
 		bool		last;
 		enum canned	swallow;	/* the chunk is thrown away and answered with this */
 	} chunk;
-	char			address[IPC_ADDRESS_MAX + 1];
+	char			address[ENDPOINT_IP_MAX + 1];
 	char			path[SMTP_ADDRESS_MAX + 1];	/* of the MAIL or RCPT that waits */
 };
 

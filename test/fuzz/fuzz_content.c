@@ -9,6 +9,7 @@
 
 #include "content.h"
 #include "header.h"
+#include "must.h"
 
 #define LINE_LENGTH_MAX 998
 
@@ -16,14 +17,6 @@ int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char nowhere[] = "", hostname[] = "mx.test";
 static const struct config config = { .spool_dir = nowhere, .hostname = hostname, .max_header_size = 20000, .max_message_size = 40000 };
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 make_tx(struct tx *tx, struct span message)

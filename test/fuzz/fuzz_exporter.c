@@ -8,16 +8,9 @@
 #include <stdlib.h>
 
 #include "exporter.h"
+#include "must.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static bool
 is_inside(struct span s, struct span whole)

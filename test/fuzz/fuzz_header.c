@@ -11,16 +11,9 @@
 #include <string.h>
 
 #include "header.h"
+#include "must.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 check_field(const struct header_field *f)

@@ -6,19 +6,12 @@
 
 #include "buf.h"
 #include "json.h"
+#include "must.h"
 
 #define PRINT_MAX (1 << 20)
 #define VALUES_MAX 4096
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 print_string(struct buf *out, const char *s, long len)

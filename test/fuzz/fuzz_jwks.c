@@ -6,16 +6,9 @@
 
 #include "../unit/data/jwt_vectors.h"
 #include "jwt.h"
+#include "must.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static char *audiences[] = { (char *)"mx.toy", NULL };
 static const struct issuer policy = { .issuer = (char *)"https://idp.test", .audience = { audiences, 1 }, .username_claim = (char *)"email",

@@ -11,6 +11,7 @@
 
 #include "../unit/data/jwt_vectors.h"
 #include "jwt.h"
+#include "must.h"
 
 #define NOW 1700000000
 #define TOKEN_SIZE (4 * JWT_TOKEN_MAX)
@@ -22,14 +23,6 @@ static char *domains[] = { (char *)"example.com", (char *)"default.test", NULL }
 static const struct issuer policy = { .issuer = (char *)"https://idp.test", .audience = { audiences, 1 }, .username_claim = (char *)"email",
     .required_scope = (char *)"smtp.send", .allowed_domains = { domains, 2 }, .leeway_ms = 60000 };
 static const br_ec_private_key private_key = { BR_EC_secp256r1, (unsigned char *)"0123456789abcdefghijklmnopqrstuv", 32 };
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 add_base64url(struct buf *b, struct span s)

@@ -14,6 +14,7 @@
 
 #include "milter.h"
 #include "milter_packet.h"
+#include "must.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,14 +24,6 @@ static struct config config;
 static struct listener listener = { .name = "mx" };
 static char nowhere[] = "", hostname[] = "mx.test", address[64];
 static int listen_fd = -1;
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 begin(void)

@@ -9,17 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "must.h"
 #include "tls_cert.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 check_names(const struct tls_pair *p)

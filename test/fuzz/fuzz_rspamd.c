@@ -7,20 +7,13 @@
 #include <unistd.h>
 
 #include "header.h"
+#include "must.h"
 #include "rspamd.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char nowhere[] = "";
 static const struct config config = { .spool_dir = nowhere, .max_header_size = 262144, .max_message_size = 1 << 20 };
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 check_text(const char *s)

@@ -8,18 +8,11 @@
 #include <stdlib.h>
 
 #include "buf.h"
+#include "must.h"
 #include "sasl.h"
 #include "smtp.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 check_inside(struct span s, const char *p, size_t len)

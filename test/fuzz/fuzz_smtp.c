@@ -7,17 +7,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "must.h"
 #include "smtp.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 check_domain(const char *domain)

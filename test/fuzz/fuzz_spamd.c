@@ -7,16 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "must.h"
 #include "spamd.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void
 check_report(const struct filter_report *r)

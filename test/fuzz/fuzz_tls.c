@@ -8,17 +8,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "must.h"
 #include "tls.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that no build leaves out */
-static void
-must(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 /* TLS 1.2, X25519 and P-256, ECDHE-ECDSA-AES128-GCM-SHA256, a name. */
 static const char hello[] =

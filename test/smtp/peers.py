@@ -63,7 +63,25 @@ def is_open(port):
 		return False
 
 
-class Postfix:
+class Server:
+	"""Somebody else's mail server, in a folder of its own with its log."""
+
+	def text(self):
+		try:
+			with open(self.path + "/log", encoding="utf-8", errors="replace") as f:
+				return f.read()[-3000:]
+		except FileNotFoundError:
+			return "no log"
+
+	def stop(self):
+		kids = harness.children(self.process.pid)
+		self.process.terminate()
+		self.process.wait(PATIENCE)
+		harness.until(lambda: not any(harness.alive(k) for k in kids), "the end of " + type(self).__name__, PATIENCE)
+		harness.CENSUS.known.discard(self.process.pid)
+
+
+class Postfix(Server):
 	"""A private instance that relays everything to one server. more: lines of main.cf."""
 
 	def __init__(self, path, relay, more="smtp_tls_security_level = none"):
@@ -135,21 +153,8 @@ class Postfix:
 		with open(f"{self.path}/etc/{name}", "w", encoding="ascii") as f:
 			f.write("".join(line.strip() + "\n" for line in lines.splitlines()))
 
-	def text(self):
-		try:
-			with open(self.path + "/log", encoding="utf-8", errors="replace") as f:
-				return f.read()[-3000:]
-		except FileNotFoundError:
-			return "no log"
 
-	def stop(self):
-		kids = harness.children(self.process.pid)
-		self.process.terminate()
-		self.process.wait(PATIENCE)
-		harness.until(lambda: not any(harness.alive(k) for k in kids), "the end of Postfix", PATIENCE)
-
-
-class Dovecot:
+class Dovecot(Server):
 	"""Dovecot's submission proxy: bob logs in to it with a password that only it knows, and it sends as the relay's user."""
 
 	def __init__(self, path, relay_port, tls, ca, user, password):
@@ -217,20 +222,6 @@ service stats {{
 		with open(f"{self.path}/{name}", "w", encoding="ascii") as f:
 			f.write(text)
 		os.chmod(f"{self.path}/{name}", 0o644)
-
-	def text(self):
-		try:
-			with open(self.path + "/log", encoding="utf-8", errors="replace") as f:
-				return f.read()[-3000:]
-		except FileNotFoundError:
-			return "no log"
-
-	def stop(self):
-		kids = harness.children(self.process.pid)
-		self.process.terminate()
-		self.process.wait(PATIENCE)
-		harness.until(lambda: not any(harness.alive(k) for k in kids), "the end of Dovecot", PATIENCE)
-		harness.CENSUS.known.discard(self.process.pid)
 
 
 PROVIDER = """

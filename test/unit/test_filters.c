@@ -210,12 +210,13 @@ a_place_is_waited_for(void **state)
 {
 	static const struct row row = { .said = { NO }, .n = 1 };
 	static const char message[] = "Subject: x\n\nbody\n";
-	struct tx tx[3];
+	struct tx tx[3], large;
 	struct filters *f;
 
 	(void)state;
 	configure(&row);
 	config.checkers[0].timeout_ms = 60000;
+	config.checkers[0].max_size = sizeof(message);
 	f = filters_new(&loop, &config, NULL, children, NULL);
 	assert_non_null(f);
 	calls = 0;
@@ -229,6 +230,16 @@ a_place_is_waited_for(void **state)
 	}
 	assert_int_equal(loop_turn(&loop, 1), 0);
 	assert_int_equal(filters_pending(f), COUNT(tx));
+	/* what is too large for it has nothing to wait for */
+	large = tx[0];
+	large.size += 2;
+	large.fd = memfd_create("message", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(large.fd, (off_t)large.size), 0);
+	said[0].error = LARGE;
+	filters_message(f, &large, note, NULL);
+	assert_int_equal(calls, 1);
+	close(large.fd);
+	calls = 0;
 	for (unsigned n = 1; n <= COUNT(tx); n++) {
 		said[0].error = UP;
 		answer(0);
