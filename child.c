@@ -3,6 +3,9 @@
  *
  * SIGCHLD arrives through a signalfd. The reason why a child could not be executed comes back through a pipe that execve(2)
  * closes, and is read when the child has ended. What a command leaves behind is not waited for (case 12.4): its exit is the end.
+ *
+ * A command starts as with vfork(2): in our memory, on a stack of its own, while we wait for its execve(2). Copying the page tables
+ * costs four times as much as all the rest (0.5 ms, not 0.1). So what runs there changes nothing of ours but its struct start.
  */
 #include "child.h"
 
@@ -11,10 +14,10 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <stdnoreturn.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -30,6 +33,7 @@
 #define DRAIN_SIZE 16384
 #define FD_HIGH 10		/* above what a child gets, 0 to 3 */
 #define PWD_MAX 16384
+#define STACK_SIZE 32768	/* execute() has the most, 4 KiB and snprintf() */
 
 enum stage { STAGE_RUNNING, STAGE_TERMINATED, STAGE_KILLED };
 
@@ -51,10 +55,11 @@ struct children {
 	int		 signal_fd;		/* owned */
 	size_t		 running, max;
 	bool		 ended;
+	_Alignas(16) char stack[STACK_SIZE];	/* of one that is about to execute */
 	struct child	 table[];
 };
 
-/* ---- after fork, in the child ---- */
+/* ---- in the child ---- */
 
 struct start {
 	child_fn	*fn;			/* NULL: execute argv */
@@ -128,9 +133,11 @@ execute(char *const *argv, char *const *env)
 	errno = error;
 }
 
-static noreturn void
-run(struct start *s)
+/* Returns what the child exits with. */
+static int
+run(void *arg)
 {
+	struct start *s = arg;
 	int error;
 
 	/* setsid() makes the process group, and leaves the terminal */
@@ -139,14 +146,36 @@ run(struct start *s)
 		(void)umask(077);
 		default_signals();
 		if (s->fn != NULL)
-			_exit(s->fn(s->fn_arg));
+			return s->fn(s->fn_arg);
 		execute(s->argv, s->env);
 	}
 	error = errno;
 	/* it is lost only when the server is gone */
-	if (write(s->status_fd, &error, sizeof(error)) == -1)
-		_exit(126);
-	_exit(127);
+	return write(s->status_fd, &error, sizeof(error)) == -1 ? 126 : 127;
+}
+
+/* The child's process id, or -1 with errno. */
+static pid_t
+launch(struct children *t, struct start *s)
+{
+	sigset_t all, before;
+	pid_t pid;
+	int error;
+
+	if (s->fn != NULL) {
+		pid = fork();
+		if (pid == 0)
+			_exit(run(s));
+		return pid;
+	}
+	/* a handler of ours would run there, too */
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &before);
+	pid = clone(run, t->stack + sizeof(t->stack), CLONE_VM | CLONE_VFORK | SIGCHLD, s);
+	error = errno;
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return pid;
 }
 
 /* ---- one child ---- */
@@ -380,12 +409,9 @@ start(struct children *t, struct start *s, int64_t deadline_ms, child_done *done
 	memset(&c->slot, 0, sizeof(c->slot));
 	if (loop_add(t->loop, &c->slot, out[0], POLLIN, child_ready, c) == -1)
 		goto fail;
-	pid = fork();
-	if (pid == 0) {
-		s->out_fd = out[1];
-		s->status_fd = status[1];
-		run(s);
-	}
+	s->out_fd = out[1];
+	s->status_fd = status[1];
+	pid = launch(t, s);
 	if (pid == -1) {
 		loop_remove(&c->slot);	/* keeps errno */
 		goto fail;

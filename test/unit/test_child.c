@@ -655,6 +655,32 @@ another_user(void **state)
 	assert_string_equal(p.output, "65534\n65533\n65533\nCapEff:\t0000000000000000\n");
 }
 
+/* A command begins in our memory: what it changes on its way is its own. */
+static void
+a_command_changes_nothing_of_ours(void **state)
+{
+	struct child_user u = { .change = true, .uid = 65534, .gid = 65533 };
+	char *argv[] = { STR("/bin/sh"), STR("-c"), STR("pwd; umask; grep SigBlk /proc/self/status"), NULL };
+	struct report p = { 0 };
+	char here[4096], after[4096];
+	mode_t mask = umask(027);
+	sigset_t before, now;
+
+	(void)state;
+	assert_non_null(getcwd(here, sizeof(here)));
+	assert_int_equal(sigprocmask(SIG_SETMASK, NULL, &before), 0);
+	assert_int_equal(sigismember(&before, SIGTERM), 0);
+	assert_non_null(child_start(children, argv, clean_env, -1, -1, geteuid() == 0 ? &u : NULL, 5000, note, &p));
+	assert_int_equal(sigprocmask(SIG_SETMASK, NULL, &now), 0);
+	for (int n = 1; n < NSIG; n++)
+		assert_int_equal(sigismember(&now, n), sigismember(&before, n));
+	assert_non_null(getcwd(after, sizeof(after)));
+	assert_string_equal(after, here);
+	assert_int_equal(umask(mask), 027);
+	wait_for(&p);
+	assert_string_equal(p.output, "/\n0077\nSigBlk:\t0000000000000000\n");
+}
+
 int
 main(void)
 {
@@ -681,6 +707,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(a_full_table_starts_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(users, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_user, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_command_changes_nothing_of_ours, setup, teardown),
 	};
 
 	ourselves = getpid();
