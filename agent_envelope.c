@@ -18,7 +18,7 @@
 #define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
 #define NO_SPACE_LOG_MS INT64_C(60000)
 
-/* A hook at an event of the envelope has spoken; w is forgotten with the client. Returns false then. */
+/* The filters of an event of the envelope have spoken; w is forgotten with the client. Returns false then. */
 static bool
 hooked(struct work *w, const struct filters_story *s, const char *event)
 {
@@ -28,7 +28,7 @@ hooked(struct work *w, const struct filters_story *s, const char *event)
 		return false;
 	}
 	if (s->verdict.code != 0) {
-		log_info(w->tx.session, "hook_refused", LF_STR("at", event), LF_STR("client", w->address), LF_INT("code", s->verdict.code),
+		log_info(w->tx.session, "filter_refused", LF_STR("at", event), LF_STR("client", w->address), LF_INT("code", s->verdict.code),
 		    LF_STR("text", s->verdict.text), LF_STR("detail", s->detail));
 		story_refused(w->agent, w->listener_slot, w->rcpt.domain, MR_POLICY);
 	}
@@ -191,6 +191,7 @@ request_mail(struct front *f, const struct request *q)
 		answer_verdict(f, q->slot, q->session, &v, -1);
 		return;
 	}
+	w->tx.declared_size = q->size;
 	if (q->path[0] != '\0' && smtp_mailbox(text_span(q->path), q->utf8, &w->tx.sender) != SMTP_PATH_OK) {
 		work_free(w);
 		story_refused(a, f->listener_slot, "", MR_SYNTAX);

@@ -103,6 +103,7 @@ struct milter_config {
 	char		*address;		/* inet:127.0.0.1:8891, inet:localhost:8891, inet6:[::1]:8891, unix:/path */
 	enum milter_default default_action;	/* when it cannot be asked */
 	int64_t		 connect_ms, command_ms, content_ms;
+	unsigned	 max_checks;		/* at once */
 	bool		 envelope;		/* it may change sender and recipients */
 	bool		 discard;
 	enum set_aside	 quarantine;

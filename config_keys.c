@@ -185,6 +185,7 @@ const struct key config_keys[] = {
 	    "How long an answer to a command or header field may take."),
 	K(milter_config, MILTER, "content_timeout", time, content_ms, int64_t, "5m", 100, 10 * 60 * 1000, NULL, NULL,
 	    "How long an answer to the body and its end may take."),
+	K(milter_config, MILTER, "max_checks", number, max_checks, unsigned, "50", 1, 1000, NULL, NULL, "Checks at once; further ones wait, as long as command_timeout says."),
 	K(milter_config, MILTER, "envelope", bool, envelope, bool, "no", 0, 0, NULL, NULL, "Whether it may change the sender and recipients."),
 	K(milter_config, MILTER, "discard", bool, discard, bool, "no", 0, 0, NULL, NULL,
 	    "Take a message that it wants to vanish, and throw it away; else it is refused."),

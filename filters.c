@@ -16,7 +16,6 @@
 #include "spamd.h"
 
 #define SCORE_MAX 1e6		/* what metrics make of any larger one */
-#define SLOTS_OF_MILTER 48	/* 20 checks, and connections that are kept */
 
 /* Checks that wait for one of max_checks to end, in the order in which they came. */
 struct line {
@@ -47,11 +46,12 @@ struct opinion {
 /* The way of one message, or of one event of its envelope. */
 struct pass {
 	struct filters	*f;
-	struct tx	*tx;		/* borrowed until done; NULL: an event before there is a message */
+	struct tx	*tx;		/* borrowed until done */
+	const struct mailbox *rcpt;	/* borrowed until done; of an event of the envelope that has one */
 	filters_done	*done;
 	void		*arg;
 	struct content	 content;
-	bool		 has_content;
+	bool		 has_content;	/* a message, not an event of the envelope */
 	struct opinion	 opinions[CONFIG_CHECKERS_MAX];
 	size_t		 waits_for;	/* checkers that have not answered */
 	size_t		 milter;	/* that has its turn */
@@ -421,7 +421,7 @@ hooks_done(void *arg, const struct filter_report *r)
 
 	if (r->detail[0] != '\0')
 		add_detail(p, "hook", r->detail);
-	if (take_report(p, r, false, ASIDE_REJECT) && p->tx != NULL && r->edits.n > 0) {
+	if (take_report(p, r, false, ASIDE_REJECT) && p->has_content && r->edits.n > 0) {
 		(void)content_apply(&p->content, &r->edits);
 		if (content_write(&p->content, p->tx) == -1) {
 			add_detail(p, "hook", strerror(errno));
@@ -476,23 +476,61 @@ milter_done(void *arg, const struct filter_report *r)
 	next_milter(p);
 }
 
+/* It could not be asked at all: done gets what the configuration says of that. */
+static void
+milter_not_started(struct pass *p, filter_done *done)
+{
+	const struct milter_config *m = &p->f->config->milters[p->milter];
+	static const enum filter_action defaults[] = { [MILTER_TEMPFAIL] = FILTER_TEMPFAIL, [MILTER_ACCEPT] = FILTER_ACCEPT,
+	    [MILTER_REJECT] = FILTER_REJECT };
+	struct filter_report r = { .action = defaults[m->default_action] };
+
+	(void)snprintf(r.detail, sizeof(r.detail), "not started: %s", strerror(errno));
+	done(p, &r);
+}
+
 static void
 next_milter(struct pass *p)
 {
-	const struct config *c = p->f->config;
-
-	if (p->milter == c->milters_n) {
+	if (p->milter == p->f->config->milters_n)
 		finish(p);
+	else if (milter_start(p->f->milters[p->milter], p->tx, &p->content, milter_done, p) == NULL)
+		milter_not_started(p, milter_done);
+}
+
+/* ---- a recipient ---- */
+
+static void	next_milter_of_rcpt(struct pass *p);
+
+static void
+milter_rcpt_done(void *arg, const struct filter_report *r)
+{
+	struct pass *p = arg;
+	const struct milter_config *m = &p->f->config->milters[p->milter];
+
+	if (r->detail[0] != '\0')
+		add_detail(p, m->name, r->detail);
+	/* what it wants to vanish is thrown away when it is there, and it says so again */
+	if (!(r->action == FILTER_DISCARD && m->discard) && !take_report(p, r, false, m->quarantine)) {
+		pass_end(p);
 		return;
 	}
-	if (milter_start(p->f->milters[p->milter], p->tx, &p->content, milter_done, p) == NULL) {
-		const struct milter_config *m = &c->milters[p->milter];
-		static const enum filter_action defaults[] = { [MILTER_TEMPFAIL] = FILTER_TEMPFAIL, [MILTER_ACCEPT] = FILTER_ACCEPT,
-		    [MILTER_REJECT] = FILTER_REJECT };
-		struct filter_report r = { .action = defaults[m->default_action] };
+	p->milter++;
+	next_milter_of_rcpt(p);
+}
 
-		(void)snprintf(r.detail, sizeof(r.detail), "not started: %s", strerror(errno));
-		milter_done(p, &r);
+static void
+next_milter_of_rcpt(struct pass *p)
+{
+	while (p->milter < p->f->config->milters_n && !milter_wants_recipients(p->f->milters[p->milter]))
+		p->milter++;
+	if (p->milter < p->f->config->milters_n) {
+		if (milter_start_recipient(p->f->milters[p->milter], p->tx, p->rcpt, milter_rcpt_done, p) == NULL)
+			milter_not_started(p, milter_rcpt_done);
+	} else if (hooks_wants(p->f->hooks, HOOK_RCPT)) {
+		hooks_run(p->f->hooks, HOOK_RCPT, p->tx, p->rcpt, hooks_done, p);
+	} else {
+		pass_end(p);
 	}
 }
 
@@ -505,7 +543,9 @@ filters_slots(const struct config *c)
 
 	for (size_t i = 0; i < c->checkers_n; i++)
 		n += 2 * c->checkers[i].max_checks;
-	return n + c->milters_n * SLOTS_OF_MILTER;
+	for (size_t i = 0; i < c->milters_n; i++)
+		n += milter_slots(&c->milters[i]);
+	return n;
 }
 
 struct filters *
@@ -604,15 +644,24 @@ filters_message(struct filters *f, struct tx *tx, filters_done *done, void *arg)
 bool
 filters_want(const struct filters *f, enum hook_event event)
 {
+	for (size_t i = 0; event == HOOK_RCPT && i < f->config->milters_n; i++)
+		if (milter_wants_recipients(f->milters[i]))
+			return true;
 	return hooks_wants(f->hooks, event);
 }
 
 void
-filters_envelope(struct filters *f, enum hook_event event, const struct tx *tx, const struct mailbox *rcpt, filters_done *done, void *arg)
+filters_envelope(struct filters *f, enum hook_event event, struct tx *tx, const struct mailbox *rcpt, filters_done *done, void *arg)
 {
 	struct pass *p = pass_new(f, done, arg);
 
-	if (p != NULL)
+	if (p == NULL)
+		return;
+	p->tx = tx;
+	p->rcpt = rcpt;
+	if (event == HOOK_RCPT)
+		next_milter_of_rcpt(p);
+	else
 		hooks_run(f->hooks, event, tx, rcpt, hooks_done, p);
 }
 

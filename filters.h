@@ -37,10 +37,12 @@ bool		filters_want_message(const struct filters *f);
  * which is called exactly once, from the loop or from inside this call.
  */
 void		filters_message(struct filters *f, struct tx *tx, filters_done *done, void *arg);
-/* Run the hooks of an event before there is a message; see hooks_run(). */
+/*
+ * An event before there is a message: hooks, see hooks_run(), and before them of a recipient the milters. All are borrowed until done.
+ */
 bool		filters_want(const struct filters *f, enum hook_event event);
-void		filters_envelope(struct filters *f, enum hook_event event, const struct tx *tx, const struct mailbox *rcpt,
-		    filters_done *done, void *arg);
+void		filters_envelope(struct filters *f, enum hook_event event, struct tx *tx, const struct mailbox *rcpt, filters_done *done,
+		    void *arg);
 size_t		filters_pending(const struct filters *f);
 
 #endif

@@ -42,6 +42,7 @@ struct tx {
 	size_t			 rcpts_n, rcpts_max;
 	bool			 foreign;	/* they are of domains that are not ours */
 	enum smtp_body		 body;
+	uint64_t		 declared_size;	/* SIZE= of MAIL; 0: none */
 	bool			 utf8;		/* SMTPUTF8 */
 	int			 fd;		/* the message file, owned; -1: none */
 	uint64_t		 header_at;	/* offset of the first header field to deliver; 0: MESSAGE_ROOM, nothing is in front yet */
@@ -57,9 +58,9 @@ int	message_open(const char *spool_dir);
 void	message_trace_fields(const struct tx *tx, time_t now, struct buf *out);
 /* Write them in front of header_at and move it there. 0, or -1 with errno. */
 int	message_trace(struct tx *tx, time_t now);
-/* A copy that nobody else holds takes the place of tx->fd (tx->size octets, no trace fields yet). 0, or -1 with errno. */
+/* A copy that nobody else holds takes the place of tx->fd, from header_at on. 0, or -1 with errno. */
 int	message_private(struct tx *tx);
-/* Nothing can change a memory file from now on, whoever holds it. */
+/* Nothing can change a memory file from now on, whoever holds it. 0, or -1 with errno. */
 int	message_seal(struct tx *tx);
 /* "Delivered-To: rcpt\n", which each copy of a message with several recipients begins with. */
 void	message_delivered_to(const struct mailbox *rcpt, struct buf *out);

@@ -20,8 +20,7 @@
 #include "milter_change.h"
 #include "milter_say.h"
 
-#define CHECKS_MAX 20		/* of one milter at once; what is more is EAGAIN */
-#define KEPT_MAX 4		/* connections that wait for another message */
+#define KEPT_MAX 8		/* connections that wait for another message */
 #define KEPT_MS 60000
 #define READ_SIZE 16384
 #define IN_MAX (MILTER_LENGTH + MILTER_PACKET_MAX + READ_SIZE)	/* a packet but its last octet, and one read */
@@ -52,25 +51,37 @@ struct conn {
 	struct buf		 opening;	/* what the milter was told of the client */
 };
 
+/* Checks, in the order in which they came. */
+struct checks {
+	struct milter_check	*head;
+	struct milter_check	**end;		/* where the next one is put */
+};
+
 struct milter {
 	struct loop		*loop;		/* borrowed until milter_free() */
 	const struct milter_config *config;	/* borrowed until milter_free() */
 	struct sockaddr_storage	 address;
 	socklen_t		 address_len;
-	struct milter_check	*checks[CHECKS_MAX];	/* owned; NULL: the place is free */
+	struct loop_slot	 waker;		/* when one that waits may begin, or has waited too long */
+	struct checks		 running, waiting;	/* owned */
+	size_t			 running_n;
 	struct conn		*kept[KEPT_MAX];	/* owned; the oldest first, NULL after the last */
 	bool			 no_nc;		/* it did not live up to QUIT_NC */
+	bool			 no_rcpt;	/* it does not want to hear of recipients */
 };
 
 struct milter_check {
 	struct milter		*milter;
+	struct milter_check	*next;
 	struct tx		*tx;		/* borrowed until done */
-	struct content		*content;	/* borrowed until done */
+	struct content		*content;	/* borrowed until done; NULL: the check is of a recipient */
+	const struct mailbox	*rcpt;		/* borrowed until done; NULL: the check is of a message */
 	struct milter_words	 words;		/* of them */
 	filter_done		*done;
 	void			*arg;
-	struct conn		*conn;		/* owned */
+	struct conn		*conn;		/* owned; NULL: it waits until it may begin */
 	const char		*failed;	/* it could not even begin; NULL: it has */
+	int64_t			 begin_at;	/* until then it waits */
 	int64_t			 total_at;	/* no progress makes it last longer (case 11.51) */
 	enum milter_at		 stage;
 	bool			 waiting;	/* for a reply */
@@ -208,15 +219,38 @@ find_kept(struct milter_check *k, struct buf *opening, enum milter_at *stage)
 
 /* ---- the end of a check ---- */
 
-/* The memory of a check ends; c, its connection, does not. */
+static void
+put(struct checks *s, struct milter_check *k)
+{
+	k->next = NULL;
+	*s->end = k;
+	s->end = &k->next;
+}
+
+static void
+take(struct checks *s, struct milter_check *k)
+{
+	struct milter_check **at = &s->head;
+
+	while (*at != k)
+		at = &(*at)->next;
+	*at = k->next;
+	if (k->next == NULL)
+		s->end = at;
+}
+
+/* The memory of a check ends; its connection, if it has one, does not. The next one may begin, from the loop. */
 static struct conn *
 release(struct milter_check *k)
 {
+	struct milter *m = k->milter;
 	struct conn *c = k->conn;
 
-	for (size_t i = 0; i < CHECKS_MAX; i++)
-		if (k->milter->checks[i] == k)
-			k->milter->checks[i] = NULL;
+	take(c == NULL ? &m->waiting : &m->running, k);
+	if (c != NULL)
+		m->running_n--;
+	if (m->waiting.head != NULL)
+		loop_deadline(&m->waker, m->loop->now_ms);
 	free(k);
 	return c;
 }
@@ -227,7 +261,9 @@ add_detail(const struct milter_check *k, struct filter_report *r, const char *wh
 	struct buf b;
 
 	buf_fixed(&b, r->detail, sizeof(r->detail) - 1);
-	buf_printf(&b, "%s at %s", what, milter_stages[k->stage].name);
+	buf_add_str(&b, what);
+	if (k->conn != NULL)
+		buf_printf(&b, " at %s", milter_stages[k->stage].name);
 	if (k->changes.quarantine)
 		buf_printf(&b, ", quarantine: %s", k->changes.reason);
 	if (k->changes.ignored > 0)
@@ -246,9 +282,11 @@ finish(struct milter_check *k, struct filter_report *r, enum reuse reuse)
 	uint64_t session = k->tx->session;
 	struct conn *c = release(k);
 
-	c->session = session;
-	c->reuse = reuse;
-	if (reuse == REUSE_NOT || c->broken || buf_len(&c->in) > 0 || buf_len(&c->out) > 0 || (abort_first && !send_now(c, 'A')))
+	if (c != NULL) {
+		c->session = session;
+		c->reuse = reuse;
+	}
+	if (c == NULL || reuse == REUSE_NOT || c->broken || buf_len(&c->in) > 0 || buf_len(&c->out) > 0 || (abort_first && !send_now(c, 'A')))
 		conn_free(c);
 	else
 		keep(c);
@@ -271,7 +309,8 @@ trouble(struct milter_check *k, const char *why)
 		r = (struct filter_report){ .action = FILTER_REJECT, .esc = "5.7.1" };
 	}
 	add_detail(k, &r, why);
-	k->conn->broken = true;
+	if (k->conn != NULL)
+		k->conn->broken = true;
 	finish(k, &r, REUSE_NOT);
 }
 
@@ -297,7 +336,7 @@ decide(struct milter_check *k, const struct milter_reply *reply)
 	memcpy(r.text, reply->text, sizeof(r.text));
 	if (reply->answer == ANSWER_CODE && reply->esc[0] == '4')
 		r.action = FILTER_TEMPFAIL;
-	if (r.action == FILTER_ACCEPT && k->tx->rcpts_n == 0)	/* it has removed all */
+	if (r.action == FILTER_ACCEPT && k->rcpt == NULL && k->tx->rcpts_n == 0)	/* it has removed all */
 		r.action = FILTER_DISCARD;
 	else if (r.action == FILTER_ACCEPT && k->changes.quarantine)
 		r.action = FILTER_QUARANTINE;
@@ -308,21 +347,22 @@ decide(struct milter_check *k, const struct milter_reply *reply)
 	 */
 	if (k->stage < MILTER_AT_MAIL || reply->answer == ANSWER_SHUTDOWN || reply->answer == ANSWER_CONN_FAIL)
 		reuse = REUSE_NOT;
-	else if (reply->answer == ANSWER_CONTINUE && k->conn->options.version >= MILTER_VERSION)
+	else if (reply->answer == ANSWER_CONTINUE && k->rcpt == NULL && k->conn->options.version >= MILTER_VERSION)
 		reuse = REUSE_ANY;
 	finish(k, &r, reuse);
 }
 
 /* ---- the stages, one after the other ---- */
 
-/* A packet has come or all has gone: the wait begins anew, up to the end of all waits. */
+/* A packet has come or all has gone: the wait begins anew, up to the end of all waits. Connecting and agreeing are one wait. */
 static void
 begin_wait(struct milter_check *k)
 {
 	const struct milter_config *c = k->milter->config;
 	int64_t at = k->milter->loop->now_ms + (k->stage < MILTER_AT_HEADER ? c->command_ms : c->content_ms);
 
-	loop_deadline(&k->conn->slot, at < k->total_at ? at : k->total_at);
+	if (k->stage != MILTER_AT_OPTIONS)
+		loop_deadline(&k->conn->slot, at < k->total_at ? at : k->total_at);
 }
 
 static void
@@ -338,7 +378,7 @@ has_more(const struct milter_check *k)
 {
 	switch (k->stage) {
 	case MILTER_AT_RCPT:
-		return k->words.index < k->tx->rcpts_n;
+		return k->words.index < k->words.rcpts_n;
 	case MILTER_AT_HEADER:
 		return k->words.index < k->content->fields_n;
 	case MILTER_AT_BODY:
@@ -400,14 +440,22 @@ flush(struct milter_check *k)
 	loop_events(&c->slot, (short)(POLLIN | (buf_len(&c->out) > 0 && !c->broken ? POLLOUT : 0)));
 }
 
+/* A recipient has been said: what comes behind it is said with the message. */
+static bool
+is_asked(const struct milter_check *k)
+{
+	return k->rcpt != NULL && k->stage > MILTER_AT_RCPT;
+}
+
 /* Go on until a reply is due, or as much as is good waits to be written. false: the check has ended. */
 static bool
 advance(struct milter_check *k)
 {
+	static const struct milter_reply go_on = { .answer = ANSWER_CONTINUE };
 	const char *why = NULL;
 
 	do {
-		while (why == NULL && !k->waiting && buf_len(&k->conn->out) < OUT_FULL && k->conn->out.rpos == 0) {
+		while (why == NULL && !k->waiting && !is_asked(k) && buf_len(&k->conn->out) < OUT_FULL && k->conn->out.rpos == 0) {
 			if (has_more(k))
 				why = say(k);
 			else
@@ -418,6 +466,10 @@ advance(struct milter_check *k)
 			return false;
 		}
 		flush(k);
+		if (is_asked(k) && buf_len(&k->conn->out) == 0) {
+			decide(k, &go_on);
+			return false;
+		}
 	} while (!k->waiting && buf_len(&k->conn->out) == 0);
 	return true;
 }
@@ -430,6 +482,7 @@ take_options(struct milter_check *k, char command, struct span data)
 	const char *why = milter_read_options(command, data, &k->conn->options);
 
 	k->words.leading_space = (k->conn->options.steps & MILTER_HDR_LEADSPC) != 0;
+	k->milter->no_rcpt = (k->conn->options.steps & MILTER_NORCPT) != 0;
 	k->waiting = false;
 	next_stage(k);
 	return why;
@@ -618,8 +671,8 @@ begin_on(struct milter_check *k, struct conn *c, enum milter_at stage)
 	c->check = k;
 	c->answered = false;
 	k->stage = stage;
-	k->words = (struct milter_words){ .tx = k->tx, .content = k->content,
-	    .leading_space = (c->options.steps & MILTER_HDR_LEADSPC) != 0 };
+	k->words = (struct milter_words){ .tx = k->tx, .content = k->content, .rcpts = k->rcpt != NULL ? k->rcpt : k->tx->rcpts,
+	    .rcpts_n = k->rcpt != NULL ? 1 : k->tx->rcpts_n, .leading_space = (c->options.steps & MILTER_HDR_LEADSPC) != 0 };
 	k->waiting = false;
 }
 
@@ -701,75 +754,100 @@ read_socket(const char *address, struct sockaddr_storage *ss, socklen_t *len)
 	return inet_pton(AF_INET, name, &in->sin_addr) == 1;
 }
 
-struct milter *
-milter_new(struct loop *l, const struct milter_config *c)
-{
-	struct milter *m = calloc(1, sizeof(*m));
-
-	if (m == NULL)
-		return NULL;
-	m->loop = l;
-	m->config = c;
-	if (!read_socket(c->address, &m->address, &m->address_len)) {
-		free(m);
-		errno = EINVAL;
-		return NULL;
-	}
-	return m;
-}
-
-void
-milter_free(struct milter *m)
-{
-	if (m == NULL)
-		return;
-	for (size_t i = 0; i < CHECKS_MAX; i++)
-		milter_cancel(m->checks[i]);
-	while (m->kept[0] != NULL)
-		drop_kept(m->kept[0]);
-	free(m);
-}
-
 /* ---- a check ---- */
 
-struct milter_check *
-milter_start(struct milter *m, struct tx *tx, struct content *content, filter_done *done, void *arg)
+/* On a kept connection or on a new one. 0, or -1: there is no memory, or no room in the loop. */
+static int
+begin(struct milter_check *k)
 {
+	struct milter *m = k->milter;
 	const struct milter_config *config = m->config;
-	struct milter_check *k;
 	struct buf opening;
 	struct conn *c;
 	enum milter_at stage;
-	size_t i = 0;
 
-	while (i < CHECKS_MAX && m->checks[i] != NULL)
-		i++;
-	if (i == CHECKS_MAX) {
-		errno = EAGAIN;
-		return NULL;
-	}
-	k = calloc(1, sizeof(*k));
-	if (k == NULL)
-		return NULL;
-	*k = (struct milter_check){ .milter = m, .tx = tx, .content = content, .words = { .tx = tx, .content = content },
-	    .changes = { .tx = tx, .content = content, .envelope = config->envelope, .above = content->added }, .done = done, .arg = arg };
-	k->total_at = m->loop->now_ms + config->connect_ms + 2 * (config->command_ms + config->content_ms);
+	k->words = (struct milter_words){ .tx = k->tx };
+	k->total_at = m->loop->now_ms + config->connect_ms + config->command_ms + config->content_ms;
 	buf_init(&opening, OPENING_MAX);
 	milter_put_opening(&k->words, &opening);
 	c = find_kept(k, &opening, &stage);
 	buf_clear(&opening);
-	if (c != NULL) {
-		begin_on(k, c, stage);
-		/* words are written from the loop, so that done is called from there alone */
-		loop_events(&c->slot, POLLIN | POLLOUT);
-		begin_wait(k);
-	} else if (begin_new(k) == -1) {
+	if (c == NULL)
+		return begin_new(k);
+	begin_on(k, c, stage);
+	/* words are written from the loop, so that done is called from there alone */
+	loop_events(&c->slot, POLLIN | POLLOUT);
+	begin_wait(k);
+	return 0;
+}
+
+/* Begin what may begin, and give up what has waited too long. */
+static void
+wake(void *arg, short revents)
+{
+	struct milter *m = arg;
+	struct milter_check *k;
+
+	(void)revents;
+	while ((k = m->waiting.head) != NULL && (m->running_n < m->config->max_checks || k->begin_at <= m->loop->now_ms)) {
+		if (m->running_n >= m->config->max_checks) {
+			trouble(k, "too many checks at once");
+		} else if (begin(k) == -1) {
+			trouble(k, "no memory for a connection");
+		} else {
+			take(&m->waiting, k);
+			put(&m->running, k);
+			m->running_n++;
+		}
+	}
+	loop_deadline(&m->waker, k == NULL ? LOOP_NEVER : k->begin_at);
+}
+
+static struct milter_check *
+start(struct milter *m, struct milter_check like, filter_done *done, void *arg)
+{
+	struct milter_check *k = malloc(sizeof(*k));
+
+	if (k == NULL)
+		return NULL;
+	*k = like;
+	k->milter = m;
+	k->done = done;
+	k->arg = arg;
+	k->begin_at = m->loop->now_ms + m->config->command_ms;
+	if (m->waiting.head != NULL || m->running_n >= m->config->max_checks) {
+		put(&m->waiting, k);
+		if (k->begin_at < m->waker.deadline_at)
+			loop_deadline(&m->waker, k->begin_at);
+		return k;
+	}
+	if (begin(k) == -1) {
 		free(k);
 		errno = ENOMEM;
 		return NULL;
 	}
-	m->checks[i] = k;
+	put(&m->running, k);
+	m->running_n++;
 	return k;
+}
+
+bool
+milter_wants_recipients(const struct milter *m)
+{
+	return !m->no_rcpt;
+}
+
+struct milter_check *
+milter_start_recipient(struct milter *m, struct tx *tx, const struct mailbox *rcpt, filter_done *done, void *arg)
+{
+	return start(m, (struct milter_check){ .tx = tx, .rcpt = rcpt }, done, arg);
+}
+
+struct milter_check *
+milter_start(struct milter *m, struct tx *tx, struct content *content, filter_done *done, void *arg)
+{
+	return start(m, (struct milter_check){ .tx = tx, .content = content, .changes = { .tx = tx, .content = content,
+	    .envelope = m->config->envelope, .above = content->added } }, done, arg);
 }
 
 void
@@ -780,6 +858,53 @@ milter_cancel(struct milter_check *k)
 	if (k == NULL)
 		return;
 	c = release(k);
-	c->broken = true;
+	if (c != NULL)
+		c->broken = true;
 	conn_free(c);
+}
+
+/* ---- a milter ---- */
+
+size_t
+milter_slots(const struct milter_config *c)
+{
+	return 2 * c->max_checks + KEPT_MAX + 1;	/* a check that starts over has two for a moment */
+}
+
+struct milter *
+milter_new(struct loop *l, const struct milter_config *c)
+{
+	struct milter *m = calloc(1, sizeof(*m));
+
+	if (m == NULL)
+		return NULL;
+	m->loop = l;
+	m->config = c;
+	m->running.end = &m->running.head;
+	m->waiting.end = &m->waiting.head;
+	if (!read_socket(c->address, &m->address, &m->address_len)) {
+		free(m);
+		errno = EINVAL;
+		return NULL;
+	}
+	if (loop_add(l, &m->waker, -1, 0, wake, m) == -1) {
+		free(m);
+		return NULL;
+	}
+	return m;
+}
+
+void
+milter_free(struct milter *m)
+{
+	if (m == NULL)
+		return;
+	while (m->waiting.head != NULL)
+		milter_cancel(m->waiting.head);
+	while (m->running.head != NULL)
+		milter_cancel(m->running.head);
+	while (m->kept[0] != NULL)
+		drop_kept(m->kept[0]);
+	loop_remove(&m->waker);
+	free(m);
 }

@@ -5,6 +5,7 @@
  */
 #include "milter_say.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -138,7 +139,13 @@ add_path(struct buf *b, const struct mailbox *m)
 static void
 put_mail(const struct milter_words *w, struct buf *b)
 {
+	char size[32];
+
 	add_path(b, &w->tx->sender);
+	if (w->tx->declared_size > 0) {
+		(void)snprintf(size, sizeof(size), "SIZE=%" PRIu64, w->tx->declared_size);
+		milter_add_str(b, text_span(size));
+	}
 	if (w->tx->body == SMTP_BODY_8BITMIME)
 		milter_add_str(b, SPAN("BODY=8BITMIME"));
 	if (w->tx->utf8)
@@ -149,13 +156,13 @@ static void
 macros_rcpt(const struct milter_words *w, struct buf *b)
 {
 	macros_message(w, b);
-	add_address_macros(w, b, "rcpt", &w->tx->rcpts[w->index]);
+	add_address_macros(w, b, "rcpt", &w->rcpts[w->index]);
 }
 
 static void
 put_rcpt(const struct milter_words *w, struct buf *b)
 {
-	add_path(b, &w->tx->rcpts[w->index]);
+	add_path(b, &w->rcpts[w->index]);
 }
 
 /* Folds are LF and a blank. The first blank is not said unless it is asked for, as Sendmail has it. */

@@ -15,7 +15,9 @@ enum milter_at {
 /* Of what, and how much has been said. */
 struct milter_words {
 	const struct tx		*tx;		/* borrowed */
-	const struct content	*content;	/* borrowed */
+	const struct content	*content;	/* borrowed; NULL: there is no message yet */
+	const struct mailbox	*rcpts;		/* borrowed */
+	size_t			 rcpts_n;
 	bool			 leading_space;	/* the value of a field begins with its first blank */
 	size_t			 index;		/* packets said at this stage */
 	uint64_t		 body_said;	/* octets of the body */

@@ -210,13 +210,13 @@ VERDICTS = {"reject": REFUSED, "tempfail": LATER, "discard": REFUSED, "accept": 
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("stage", ["connect", "helo", "mail", "rcpt", "data", "header", "eoh", "body", "eom"])
-def test_a_verdict_at_each_stage(toy_server, stage, verdict):
+@pytest.mark.parametrize("stage", ["data", "header", "eoh", "body", "eom"])
+def test_a_verdict_on_the_message(toy_server, stage, verdict):
 	word = ("%s-%s" % (stage, verdict)).encode()
 	toy_server.take()
-	client = toy_server.connect(word.decode() if stage == "connect" else "mx", hello=b"EHLO %s\r\n" % (word if stage == "helo" else b"t.test"))
-	do = b"add, " + word if stage in ("header", "eoh", "body", "eom") else b"add"
-	client.start_data(word + b"@x.test" if stage in ("mail", "data") else b"a@x.test", [word + b"@local.test" if stage == "rcpt" else b"bob@local.test"])
+	client = toy_server.connect(hello=b"EHLO t.test\r\n")
+	do = b"add, " + word if stage != "data" else b"add"
+	client.start_data(word + b"@x.test" if stage == "data" else b"a@x.test")
 	client.send(CONTENT % do + b".\r\n")
 	reply = client.reply()
 	assert reply.pair == VERDICTS[verdict]
@@ -227,7 +227,39 @@ def test_a_verdict_at_each_stage(toy_server, stage, verdict):
 	for m in messages:	# whoever accepts early makes no changes
 		assert m.body == stored(do, FROM, tail=b"X-Added: by a milter\n" if stage == "eom" else b"")
 	# and the connection goes on
-	assert client.message(CONTENT % b"add") == (VERDICTS[verdict] if stage in ("connect", "helo") else GOOD)
+	assert client.message(CONTENT % b"add") == GOOD
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("stage", ["connect", "helo", "mail", "rcpt"])
+def test_a_verdict_on_a_recipient(toy_server, stage, verdict):
+	word = ("%s-%s" % (stage, verdict)).encode()
+	toy_server.take()
+	client = toy_server.connect(word.decode() if stage == "connect" else "mx", hello=b"EHLO %s\r\n" % (word if stage == "helo" else b"t.test"))
+	assert client.cmd(b"MAIL FROM:<%s@x.test>\r\n" % (word if stage == "mail" else b"a")) == (250, "2.1.0")
+	told = len(toy_server.log("filter_refused", at="rcpt", code=VERDICTS[verdict][0]))
+	reply = client.ask(b"RCPT TO:<%s@local.test>\r\n" % (word if stage == "rcpt" else b"bob"))
+	if verdict == "accept":
+		assert reply.pair == (250, "2.1.5")
+		assert client.cmd(b"DATA\r\n") == (354, "")
+		assert client.cmd(CONTENT % b"add" + b".\r\n") == GOOD
+		(m,) = toy_server.take()	# whoever accepts early makes no changes
+		assert m.body == stored(b"add", FROM)
+	else:
+		assert reply.pair == VERDICTS[verdict]
+		toy_server.wait_log("filter_refused", told + 1, at="rcpt", code=VERDICTS[verdict][0])
+		if verdict == "reply":
+			assert reply.text[-1] == b"5.7.9 one of two at " + stage.encode()
+		# of a recipient, the next one may be better; of anything before, none is
+		again = client.cmd(b"RCPT TO:<bob@local.test>\r\n")
+		assert again == ((250, "2.1.5") if stage == "rcpt" else VERDICTS[verdict])
+		if stage == "rcpt":	# who was refused gets nothing, who was not gets it
+			assert client.cmd(b"DATA\r\n") == (354, "")
+			assert client.cmd(CONTENT % b"add" + b".\r\n") == GOOD
+			(m,) = toy_server.take()
+			assert m.trace.startswith(b"Return-Path: <a@x.test>\nDelivered-To: bob@local.test\n")
+			assert m.body == stored(b"add", FROM, tail=b"X-Added: by a milter\n")
+	assert client.cmd(b"RSET\r\n") == (250, "2.0.0")
 
 
 def test_discard_is_said_to_be_accepted_where_a_key_says_so(start, toy):
@@ -236,6 +268,9 @@ def test_discard_is_said_to_be_accepted_where_a_key_says_so(start, toy):
 	client.start_data()
 	assert client.cmd(CONTENT % b"eom-discard" + b".\r\n") == GOOD
 	server.promised.pop()		# it is what the key is for
+	client.start_data(rcpts=[b"rcpt-discard@local.test", b"bob@local.test"])
+	assert client.cmd(CONTENT % b"nothing" + b".\r\n") == GOOD
+	server.promised.pop()
 	assert client.message(CONTENT % b"add") == GOOD
 	(m,) = server.take()
 	assert m.body == stored(b"add", FROM, tail=b"X-Added: by a milter\n")
@@ -373,9 +408,16 @@ def test_a_milter_in_trouble(start, mode, action, want):
 	peer = MilterPeer(mode)
 	try:
 		server = start(milter("bad", peer.port, default_action=action, connect_timeout="500ms", command_timeout="500ms", content_timeout="500ms"))
+		client = server.connect(hello=b"EHLO t.test\r\n")
+		assert client.cmd(b"MAIL FROM:<a@x.test>\r\n") == (250, "2.1.0")
 		began = time.monotonic()
-		# one that has changed the message in part leaves nothing that could be delivered (case 11.55)
-		assert send(server, HAM).pair == (LATER if mode == "changing" else want)
+		if mode == "changing" or want == GOOD:
+			assert client.cmd(b"RCPT TO:<bob@local.test>\r\n") == (250, "2.1.5")
+			assert client.cmd(b"DATA\r\n") == (354, "")
+			# one that has changed the message in part leaves nothing that could be delivered (case 11.55)
+			assert client.cmd(HAM + b".\r\n") == (LATER if mode == "changing" else want)
+		else:
+			assert client.cmd(b"RCPT TO:<bob@local.test>\r\n") == want
 		assert time.monotonic() - began < 8
 		line = server.wait_log("milter", name="bad")
 		assert (line["stage"], line["error"]) == TROUBLE[mode]

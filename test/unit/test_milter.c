@@ -314,7 +314,7 @@ begin(const struct rule *r)
 	buf_reset(&heard);
 	buf_reset(&body);
 	milter_config = (struct milter_config){ .name = "m", .address = address, .default_action = MILTER_TEMPFAIL, .connect_ms = 5000,
-	    .command_ms = 5000, .content_ms = 5000 };
+	    .command_ms = 5000, .content_ms = 5000, .max_checks = 20 };
 	config = (struct config){ .spool_dir = nowhere, .hostname = hostname, .domains = { domains, 1 }, .max_header_size = 262144,
 	    .max_message_size = 1024 * 1024, .max_recipients = 4 };
 }
@@ -485,6 +485,7 @@ test_dialogue(void **state)
 	mail.tx.tls_version = "TLSv1.2";
 	mail.tx.tls_cipher = "ECDHE-RSA-AES128-GCM-SHA256";
 	mail.tx.body = SMTP_BODY_8BITMIME;
+	mail.tx.declared_size = 12345;
 	mail.tx.utf8 = true;
 	mail.tx.rcpts_n = 1;
 	mail.tx.sender = (struct mailbox){ .local = "" };
@@ -494,7 +495,7 @@ test_dialogue(void **state)
 	    "{client_ptr}|unknown|_|unknown [2001:db8::1]|\nC[2001:db8::1]|6AB2001:db8::1|\n"
 	    "DH{tls_version}|TLSv1.2|{cipher}|ECDHE-RSA-AES128-GCM-SHA256|{cipher_bits}|128|\nHh.test|\n"
 	    "DMi|ID|{auth_type}|PLAIN|{auth_authen}|bob|{mail_addr}||{mail_host}|mx.test|{mail_mailer}|local|\n"
-	    "M<>|BODY=8BITMIME|SMTPUTF8|\n" RCPT_MACROS_1 "R<bob@local.test>|\n"
+	    "M<>|SIZE=12345|BODY=8BITMIME|SMTPUTF8|\n" RCPT_MACROS_1 "R<bob@local.test>|\n"
 	    "DTi|ID|\nT\nLA| 1|\nDNi|ID|\nN\nDEi|ID|\nE\nQ\n");
 	mail_end(&mail);
 
@@ -1147,49 +1148,171 @@ test_words_behind_the_last(void **state)
 	mail_end(&mail);
 }
 
+/* How many of the milter's connections do nothing any more. */
+static size_t
+resting(void)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < PEERS_MAX; i++)
+		n += peers[i].rests;
+	return n;
+}
+
+static void
+wait_for_resting(size_t n)
+{
+	while (resting() < n)
+		assert_int_equal(loop_turn(&loop, 5000), 0);
+}
+
+/* More than max_checks: they wait, in their order. */
 static void
 test_many_at_once(void **state)
 {
 	static const struct rule r[] = { { .command = 'E', .then = THEN_REST }, END };
-	static struct mail mails[21];
-	struct milter_check *checks[20];
+	static struct mail mails[23];
+	struct milter_check *checks[23];
 	struct milter *m;
 	int fds;
 
 	begin(r);
 	fds = count_fds();
 	m = milter_new(&loop, &milter_config);
-	for (size_t i = 0; i < 21; i++) {
+	for (size_t i = 0; i < 23; i++) {
 		mail_make(&mails[i], text_span(message));
+		mails[i].calls = 0;
 		mails[i].tx.session = i + 1;
-	}
-	for (size_t i = 0; i < 20; i++) {
 		checks[i] = milter_start(m, &mails[i].tx, &mails[i].content, note_report, &mails[i]);
 		assert_non_null(checks[i]);
 	}
-	errno = 0;
-	assert_null(milter_start(m, &mails[20].tx, &mails[20].content, note_report, &mails[20]));
-	assert_int_equal(errno, EAGAIN);
-	for (size_t n = 0; n < 20;) {
-		n = 0;
-		assert_int_equal(loop_turn(&loop, 5000), 0);
-		for (size_t i = 0; i < PEERS_MAX; i++)
-			n += peers[i].rests;
-	}
-	for (size_t i = 0; i < 10; i++)
-		milter_cancel(checks[i]);
+	wait_for_resting(20);
+	settle();
+	assert_int_equal(connections, 20);
+	milter_cancel(checks[21]);	/* one that waits */
 	rules = NULL;
-	run(m, &mails[20]);
+	milter_cancel(checks[0]);	/* one place: the others of those that wait take it, one after the other */
+	wait_for(&mails[20]);
+	assert_int_equal(mails[22].calls, 0);
+	wait_for(&mails[22]);
 	assert_int_equal(mails[20].r.action, FILTER_ACCEPT);
+	assert_int_equal(mails[22].r.action, FILTER_ACCEPT);
+	for (size_t i = 1; i < 10; i++)
+		milter_cancel(checks[i]);
 	milter_free(m);		/* the other ten end without done */
 	settle();
-	for (size_t i = 0; i < 21; i++) {
-		assert_int_equal(mails[i].calls, i == 20);
+	for (size_t i = 0; i < 23; i++) {
+		assert_int_equal(mails[i].calls, i == 20 || i == 22);
 		mail_end(&mails[i]);
 	}
 	assert_int_equal(count_fds(), fds);
 	milter_free(NULL);
 	milter_cancel(NULL);
+}
+
+/* It waits as long as command_timeout says; what waits when the milter ends, ends with it. */
+static void
+test_a_wait_that_is_too_long(void **state)
+{
+	static const struct rule r[] = { { .command = 'E', .then = THEN_REST }, END };
+	static struct mail mails[3];
+	struct milter *m;
+
+	begin(r);
+	milter_config.max_checks = 1;
+	milter_config.command_ms = 60;
+	m = milter_new(&loop, &milter_config);
+	for (size_t i = 0; i < 3; i++) {
+		mail_make(&mails[i], text_span(message));
+		mails[i].calls = 0;
+	}
+	assert_non_null(milter_start(m, &mails[0].tx, &mails[0].content, note_report, &mails[0]));
+	assert_non_null(milter_start(m, &mails[1].tx, &mails[1].content, note_report, &mails[1]));
+	wait_for(&mails[1]);
+	assert_int_equal(mails[1].r.action, FILTER_TEMPFAIL);
+	assert_string_equal(mails[1].r.detail, "too many checks at once");
+	assert_int_equal(mails[0].calls, 0);
+	assert_non_null(milter_start(m, &mails[2].tx, &mails[2].content, note_report, &mails[2]));
+	milter_free(m);
+	settle();
+	assert_int_equal(mails[2].calls, 0);
+	for (size_t i = 0; i < 3; i++)
+		mail_end(&mails[i]);
+}
+
+/* A recipient: what it hears of it, and then the message from its beginning on the same connection. */
+static void
+test_recipients(void **state)
+{
+	static const struct { struct rule rules[2]; enum filter_action want; const char *detail; } rows[] = {
+		{ { { .command = 'R', .says = { S("r") } }, END }, FILTER_REJECT, "reject at rcpt" },
+		{ { { .command = 'R', .says = { S("t") } }, END }, FILTER_TEMPFAIL, "tempfail at rcpt" },
+		{ { { .command = 'R', .says = { S("a") } }, END }, FILTER_ACCEPT, "accept at rcpt" },
+		{ { { .command = 'R', .says = { S("d") } }, END }, FILTER_DISCARD, "discard at rcpt" },
+		{ { { .command = 'R', .says = { S("s") } }, END }, FILTER_ACCEPT, "continue at data" },
+		{ { { .command = 'R', .says = { S("y550 5.1.1 gone\0") } }, END }, FILTER_REJECT, "reply at rcpt" },
+		{ { { .command = 'M', .says = { S("r") } }, END }, FILTER_REJECT, "reject at mail" },
+		{ { { .command = 'H', .says = { S("t") } }, END }, FILTER_TEMPFAIL, "tempfail at helo" },
+		{ { { .command = 'C', .says = { S("r") } }, END }, FILTER_REJECT, "reject at connect" },
+		{ { { .command = 'R', .then = THEN_CLOSE }, END }, FILTER_TEMPFAIL, "the connection was lost at rcpt" },
+		{ { { .command = 'E', .says = { S("r") } }, END }, FILTER_ACCEPT, "continue at data" },
+	};
+	struct milter *m;
+	struct mail mail;
+
+	begin(NULL);
+	mail_make(&mail, text_span(message));
+	m = milter_new(&loop, &milter_config);
+	assert_true(milter_wants_recipients(m));
+	for (size_t i = 0; i < 2; i++) {
+		mail.calls = 0;
+		assert_non_null(milter_start_recipient(m, &mail.tx, &mail.tx.rcpts[i], note_report, &mail));
+		assert_int_equal(mail.calls, 0);	/* never from inside */
+		wait_for(&mail);
+		assert_int_equal(mail.r.action, FILTER_ACCEPT);
+	}
+	assert_true(milter_wants_recipients(m));
+	run(m, &mail);
+	assert_int_equal(mail.r.action, FILTER_ACCEPT);
+	assert_heard(OFFER CONNECT_MACROS "C[192.0.2.1]|4||192.0.2.1|\nHh.test|\n" MAIL_MACROS "M<a@a.test>|\n" RCPT_MACROS_1
+	    "R<bob@local.test>|\nA\n" MAIL_MACROS "M<a@a.test>|\n" RCPT_MACROS_2 "R<eve@far.test>|\nA\n" ENVELOPE CONTENT);
+	assert_int_equal(connections, 1);
+	milter_free(m);
+	settle();
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		print_message("  %s\n", rows[i].detail);
+		begin(rows[i].rules);
+		m = milter_new(&loop, &milter_config);
+		mail.calls = 0;
+		assert_non_null(milter_start_recipient(m, &mail.tx, &mail.tx.rcpts[0], note_report, &mail));
+		wait_for(&mail);
+		assert_int_equal(mail.r.action, rows[i].want);
+		assert_string_equal(mail.r.detail, rows[i].detail);
+		milter_free(m);
+		settle();
+	}
+
+	/* the first recipient of a transaction, which has none yet; one that does not reply to it; one that does not want it */
+	begin(NULL);
+	steps = MILTER_NR_CONN | MILTER_NR_HELO | MILTER_NR_MAIL | MILTER_NR_RCPT;
+	m = milter_new(&loop, &milter_config);
+	mail.tx.rcpts_n = 0;
+	mail.calls = 0;
+	assert_non_null(milter_start_recipient(m, &mail.tx, &mail.tx.rcpts[0], note_report, &mail));
+	wait_for(&mail);
+	assert_int_equal(mail.r.action, FILTER_ACCEPT);
+	mail.tx.rcpts_n = 2;
+	assert_true(milter_wants_recipients(m));
+	milter_free(m);
+	settle();
+	steps = MILTER_NORCPT;
+	m = milter_new(&loop, &milter_config);
+	run(m, &mail);
+	assert_false(milter_wants_recipients(m));
+	milter_free(m);
+	settle();
+	mail_end(&mail);
 }
 
 /* done may begin the next check. */
@@ -1293,7 +1416,8 @@ main(void)
 		cmocka_unit_test(test_nobody_there), cmocka_unit_test(test_long_field), cmocka_unit_test(test_changes),
 		cmocka_unit_test(test_envelope), cmocka_unit_test(test_changed_in_part), cmocka_unit_test(test_bounds_of_changes),
 		cmocka_unit_test(test_connection_is_kept), cmocka_unit_test(test_words_behind_the_last), cmocka_unit_test(test_many_at_once),
-		cmocka_unit_test(test_done_may_start), cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_a_wait_that_is_too_long), cmocka_unit_test(test_recipients), cmocka_unit_test(test_done_may_start),
+		cmocka_unit_test(test_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
