@@ -433,7 +433,7 @@ class Server:
 
 	def take(self):
 		"""Messages that came since the last call, the oldest first."""
-		new = sorted(set(self.paths()) - self.seen, key=lambda p: os.stat(p).st_mtime_ns)
+		new = sorted(set(self.paths()) - self.seen, key=lambda p: (os.stat(p).st_mtime_ns, os.path.basename(p)))	# a tick of the clock may hold two
 		self.seen.update(new)
 		return [Message(p) for p in new]
 

@@ -90,6 +90,38 @@ tx_clear(struct tx *tx)
 	close(tx->fd);
 }
 
+/* A front that keeps a hand on a message: it goes its way as it was seen, and the hand is on nothing. */
+static void
+a_message_that_somebody_has_mapped(void **state)
+{
+	static const char *const rcpts[] = { "user@local.test", NULL };
+	const char body[] = "From: a@x.test\n\nbody\n";
+	struct tx tx = { .fd = -1 };
+	struct stat before, after;
+	char *map, got[8192];
+	ssize_t n;
+
+	tx_init(&tx, "a@x.test", rcpts, body, sizeof(body) - 1);
+	close(tx.fd);
+	tx.fd = message_open("");
+	assert_int_equal(pwrite(tx.fd, body, sizeof(body) - 1, MESSAGE_ROOM), (ssize_t)sizeof(body) - 1);
+	tx.header_at = 0;
+	assert_int_equal(message_trace(&tx, 0), 0);
+	map = mmap(NULL, (size_t)tx.size, PROT_READ | PROT_WRITE, MAP_SHARED, tx.fd, 0);
+	assert_true(map != MAP_FAILED);
+	assert_int_equal(fstat(tx.fd, &before), 0);
+	assert_int_equal(message_seal(&tx), 0);
+	assert_int_equal(fstat(tx.fd, &after), 0);
+	assert_true(before.st_ino != after.st_ino);
+	memset(map, 'x', (size_t)tx.size);
+	n = pread(tx.fd, got, sizeof(got), (off_t)tx.header_at);
+	assert_int_equal(n, (ssize_t)(tx.size - tx.header_at));
+	assert_memory_equal(got, "Return-Path: <a@x.test>\n", 24);
+	assert_memory_equal(got + n - (ssize_t)sizeof(body) + 1, body, sizeof(body) - 1);
+	munmap(map, (size_t)tx.size);
+	tx_clear(&tx);
+}
+
 static const char *const one[] = { "user@local.test", NULL };
 static const char *const three[] = { "a@local.test", "b@local.test", "C@local.test", NULL };
 
@@ -1046,7 +1078,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(every_exit_status), T(output_and_status), T(a_long_line_is_cut), T(what_cannot_be_started), T(timeout),
+		T(a_message_that_somebody_has_mapped), T(every_exit_status), T(output_and_status), T(a_long_line_is_cut), T(what_cannot_be_started), T(timeout),
 		T(waiting_has_an_end), T(the_command_gets_the_message), T(arguments), T(environment), T(foreign_recipients), T(values_that_are_not_handed_on),
 		T(recipient_command), T(recipients_file), T(maildir_checks), T(maildir_delivers), T(maildir_creates),
 		T(maildir_all_or_none), T(maildir_many_at_once), T(maildir_large_and_many_recipients), T(maildir_full_disk),
