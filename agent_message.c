@@ -193,7 +193,7 @@ request_message(struct front *f, const struct request *q)
 	}
 	w->tx.size = MESSAGE_ROOM + q->size;
 	/* what is looked at is what is delivered, whatever the front does meanwhile with its descriptor */
-	if (filters && message_private(&w->tx) == -1) {
+	if ((filters && message_private(&w->tx) == -1) || message_begin(&w->tx) == -1) {
 		why = strerror(errno);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
 		message_done(w, &v, why);

@@ -150,13 +150,6 @@ vector_strings(struct vector *v)
 	return strings;
 }
 
-/* Where the message begins: what runs before delivery sees it without trace fields. */
-static uint64_t
-message_at(const struct tx *tx)
-{
-	return tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
-}
-
 static void
 add_mailbox(struct buf *b, const struct mailbox *m)
 {

@@ -123,7 +123,7 @@ read_text(struct content *c, uint64_t size, size_t *len)
 		if (p == NULL)
 			return -1;
 		c->text = p;
-		if (read_all(c->body_fd, p + have, want - have, MESSAGE_ROOM + have) == -1)
+		if (read_all(c->body_fd, p + have, want - have, c->front_at + have) == -1)
 			return -1;
 		ends = (want > 0 && p[0] == '\n') || memmem(p + from, want - from, "\n\n", 2) != NULL;
 		have = want;
@@ -155,7 +155,7 @@ read_fields(struct content *c, size_t len, uint64_t size)
 		return -1;
 	}
 	c->has_body = rest.len > 0 && rest.p[0] == '\n';
-	c->body_at = MESSAGE_ROOM + header + c->has_body;
+	c->body_at = c->front_at + header + c->has_body;
 	c->body_len = size - header - c->has_body;
 	return 0;
 }
@@ -163,15 +163,16 @@ read_fields(struct content *c, size_t len, uint64_t size)
 int
 content_load(struct content *c, const struct tx *tx)
 {
+	uint64_t at = message_at(tx);
 	size_t len;
 	int error;
 
-	*c = (struct content){ .config = tx->config, .body_fd = tx->fd, .only_added = true };
-	if (tx->size < MESSAGE_ROOM) {
+	*c = (struct content){ .config = tx->config, .body_fd = tx->fd, .front_at = at, .only_added = true };
+	if (tx->size < at) {
 		errno = EINVAL;
 		return -1;
 	}
-	if (read_text(c, tx->size - MESSAGE_ROOM, &len) == 0 && read_fields(c, len, tx->size - MESSAGE_ROOM) == 0)
+	if (read_text(c, tx->size - at, &len) == 0 && read_fields(c, len, tx->size - at) == 0)
 		return 0;
 	error = errno;
 	content_clear(c);
@@ -517,7 +518,7 @@ content_header(const struct content *c, const char *eol, struct buf *out)
 static int
 write_front(struct content *c, struct tx *tx, const struct buf *front)
 {
-	uint64_t at = MESSAGE_ROOM - buf_len(front);
+	uint64_t at = c->front_at - buf_len(front);
 
 	if (write_all(tx->fd, front->data, buf_len(front), at) == -1)
 		return -1;
@@ -548,6 +549,7 @@ write_file(struct content *c, struct tx *tx, const struct buf *header)
 	tx->fd = c->body_fd = fd;
 	tx->size = body_at + c->body_len;
 	tx->header_at = 0;
+	c->front_at = MESSAGE_ROOM;
 	c->body_at = body_at;
 	c->body_own = false;
 	c->has_body = c->has_body || c->body_len > 0;
@@ -575,7 +577,7 @@ content_write(struct content *c, struct tx *tx)
 	if (in_front) {
 		char memory[MESSAGE_ROOM - MESSAGE_TRACE_MAX];
 
-		buf_fixed(&b, memory, sizeof(memory));
+		buf_fixed(&b, memory, c->front_at - MESSAGE_TRACE_MAX);
 		if (add_fields(c, c->added, "\n", &b) == 0)
 			return write_front(c, tx, &b);
 	}

@@ -34,11 +34,12 @@ struct content {
 	bool		 body_own;	/* body_fd is owned, and takes the place of the first body */
 	bool		 body_cr;	/* the last octet of a body that is being added was CR */
 	int		 body_fd;	/* else the message file, borrowed */
+	uint64_t	 front_at;	/* of the message file, what has been added goes in front of it */
 	uint64_t	 body_at, body_len;	/* from the first octet behind the empty line; a message without a body has 0 */
 };
 
 /*
- * Read the message of tx (tx->fd, from MESSAGE_ROOM on). c: uninitialized. 0, or -1 with errno, then c is empty (EFBIG: the header is
+ * Read the message of tx (tx->fd, from message_at() on). c: uninitialized. 0, or -1 with errno, then c is empty (EFBIG: the header is
  * over max_header_size, or has more than HEADER_FIELDS_MAX fields).
  */
 int	content_load(struct content *c, const struct tx *tx);

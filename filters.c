@@ -399,7 +399,7 @@ start_checkers(struct pass *p)
 
 		o->pass = p;
 		/* nobody goes past those who wait, but who has nothing to wait for */
-		if (f->lines[i].head != NULL && p->tx->size - MESSAGE_ROOM <= f->config->checkers[i].max_size)
+		if (f->lines[i].head != NULL && p->tx->size - message_at(p->tx) <= f->config->checkers[i].max_size)
 			stand_in_line(o);
 		else if (start_check(o))
 			continue;

@@ -19,7 +19,7 @@ bool		 hooks_wants(const struct hooks *h, enum hook_event event);
 /*
  * Run all hooks of an event, in the order of the configuration, until one does not accept. tx: what is known so far (CONNECT: address and
  * listener only); rcpt: of RCPT, else NULL; both borrowed until done. At MESSAGE the command's standard input is the message (tx->fd from
- * tx->header_at on; MESSAGE_ROOM as long as there are no trace fields), and header lines that it prints (with exit status 0) are
+ * message_at() on), and header lines that it prints (with exit status 0) are
  * report->edits: they stand on top of the header, in the order printed. done: once, from the loop or inside this call.
  */
 void		 hooks_run(struct hooks *h, enum hook_event event, const struct tx *tx, const struct mailbox *rcpt, filter_done *done, void *arg);

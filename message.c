@@ -111,7 +111,7 @@ int
 message_trace(struct tx *tx, time_t now)
 {
 	char memory[MESSAGE_TRACE_MAX];
-	uint64_t at = tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
+	uint64_t at = message_at(tx);
 	struct buf b;
 	ssize_t n;
 
@@ -135,7 +135,7 @@ message_private(struct tx *tx)
 {
 	char octets[65536];
 	int fd = message_open(tx->config->spool_dir), error = EIO;	/* EIO: the file became shorter meanwhile */
-	uint64_t at = tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
+	uint64_t at = message_at(tx);
 
 	if (fd == -1)
 		return -1;
@@ -155,6 +155,26 @@ message_private(struct tx *tx)
 	close(tx->fd);
 	tx->fd = fd;
 	return 0;
+}
+
+int
+message_begin(struct tx *tx)
+{
+	char first = 'x';
+
+	tx->header_at = MESSAGE_ROOM;
+	if (tx->size > MESSAGE_ROOM && pread(tx->fd, &first, 1, MESSAGE_ROOM) == -1)
+		return -1;
+	if (!is_class(first, C_WSP))
+		return 0;
+	tx->header_at--;
+	return pwrite(tx->fd, "\n", 1, (off_t)tx->header_at) == 1 ? 0 : -1;
+}
+
+uint64_t
+message_at(const struct tx *tx)
+{
+	return tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
 }
 
 int

@@ -58,8 +58,15 @@ int	message_open(const char *spool_dir);
 void	message_trace_fields(const struct tx *tx, time_t now, struct buf *out);
 /* Write them in front of header_at and move it there. 0, or -1 with errno. */
 int	message_trace(struct tx *tx, time_t now);
-/* A copy that nobody else holds takes the place of tx->fd, from header_at on. 0, or -1 with errno. */
+/* A copy that nobody else holds takes the place of tx->fd, from message_at() on. 0, or -1 with errno. */
 int	message_private(struct tx *tx);
+/*
+ * Where the message begins. A first line that begins with a blank is no header field and would continue the last one that is put in front:
+ * it gets an empty line in front of it (case 9.9). Once, before anything reads the message. 0, or -1 with errno.
+ */
+int	message_begin(struct tx *tx);
+/* Its first octet as it is now, with what has been put in front. */
+uint64_t message_at(const struct tx *tx);
 /* Nothing can change a memory file from now on, whoever holds it. 0, or -1 with errno. */
 int	message_seal(struct tx *tx);
 /* "Delivered-To: rcpt\n", which each copy of a message with several recipients begins with. */

@@ -519,7 +519,7 @@ rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg
 {
 	const struct checker *c = r->checker;
 	struct http_request q = { .url = r->target.url, .unix_socket = r->target.unix_socket, .ca_file = c->ca_file, .post = true,
-	    .body_fd = tx->fd, .body_at = MESSAGE_ROOM, .body_len = tx->size - MESSAGE_ROOM, .answer_max = ANSWER_MAX,
+	    .body_fd = tx->fd, .body_at = message_at(tx), .body_len = tx->size - message_at(tx), .answer_max = ANSWER_MAX,
 	    .connect_ms = c->timeout_ms < CONNECT_MS ? c->timeout_ms : CONNECT_MS, .total_ms = c->timeout_ms };
 	struct rspamd_check *k;
 	struct headers h;

@@ -14,7 +14,7 @@ struct rspamd_check;
 struct rspamd	*rspamd_new(struct http *http, const struct checker *c);
 void		 rspamd_free(struct rspamd *r);
 /*
- * Ask about a complete message: tx->fd from MESSAGE_ROOM on, without our trace fields; tx is borrowed until done. NULL with errno when
+ * Ask about a complete message: tx->fd from message_at() on, without our trace fields; tx is borrowed until done. NULL with errno when
  * nothing was started (EAGAIN: too many checks at once; EFBIG: over max_size, which is FILTER_SKIPPED; EINVAL: a name in it that HTTP
  * cannot carry); done is then not called.
  */

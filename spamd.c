@@ -556,8 +556,8 @@ spamd_start(struct spamd *s, const struct tx *tx, filter_done *done, void *arg)
 	k->spamd = s;
 	k->fd = -1;
 	k->message_fd = tx->fd;
-	k->at = MESSAGE_ROOM;
-	k->end = tx->size < MESSAGE_ROOM ? MESSAGE_ROOM : tx->size;
+	k->at = message_at(tx);
+	k->end = tx->size < k->at ? k->at : tx->size;
 	k->done = done;
 	k->arg = arg;
 	k->until_at = loop_clock_ms() + s->checker->timeout_ms;

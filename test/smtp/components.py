@@ -160,7 +160,8 @@ class Spamd(Daemon):
 			"body GTUBE /XJS\\*C4JDBQADN1\\.NSBN3\\*2IDNEN\\*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL\\*C\\.34X/\nscore GTUBE 1000\n"
 			"header TOY_HEADER X-Toy =~ /./\nscore TOY_HEADER 7.0\n"
 			"header TOY_RELAY X-Spam-Relays-Trusted =~ /^\\[ ip=127\\.0\\.0\\.1 rdns= helo=toy\\.test by=mx\\.local\\.test /\nscore TOY_RELAY 6.5\n"
-			"header TOY_SENDER EnvelopeFrom =~ /^toy\\@x\\.test$/\nscore TOY_SENDER 6.3\n")
+			"header TOY_SENDER EnvelopeFrom =~ /^toy\\@x\\.test$/\nscore TOY_SENDER 6.3\n"
+			"header TOY_AUTH X-Spam-Relays-Trusted =~ / auth=ESMTPSA /\nscore TOY_AUTH 6.1\n")
 		self.run("-L", "-x", "-i", "127.0.0.1", "-p", str(self.port), "-A", "127.0.0.1", "-H", self.folder, "-C", conf,
 			"--siteconfigpath=" + conf, "--min-children=1", "--max-children=2", "-s", "stderr", "-r", self.path("spamd.pid"), port=self.port)
 

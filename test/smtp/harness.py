@@ -25,8 +25,8 @@ ENDED = re.compile(rb"^250[ -]2\.0\.0 Ok: (\S+)")
 ESC = re.compile(rb"^([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 FIELD = re.compile(r'([A-Za-z_][\w.]*)=("(?:[^"\\]|\\.)*"|\S*)(?: |$)')
 TRACE = re.compile(rb"\A(?:Delivered-To: [^\n]*\n)?Return-Path: <[^\n]*>\n(?:Delivered-To: [^\n]*\n)?"
-	rb"Received: from [^\n]*\n(?:\t[^\n]*\n)+")
-TRACE_ID = re.compile(rb" id (\S+?);?\n")
+	rb"Received: from [^\n]*\n(?:\t[^\n]*\n)*?\t\w{3}, \d{1,2} \w{3} \d{4} \d\d:\d\d:\d\d \+0000\n")
+TRACE_ID = re.compile(rb"\sid (\S+?);?\n")
 
 
 def until(condition, what="it", timeout=PATIENCE):

@@ -170,6 +170,14 @@ def test_spamassassin_knows_the_client_and_the_sender(start, spamd, hello, sende
 	assert b"\nX-Spam-Score: %s\n" % score in m.raw
 
 
+@pytest.mark.parametrize("content", [b" with ESMTPSA id x\r\nSubject: s\r\n\r\nx\r\n", b"\twith ESMTPSA id x;\r\n\tMon, 1 Jan 2024 00:00:00 +0000\r\n"])
+def test_spamassassin_takes_no_body_for_our_field(start, spamd, content):		# case 9.11
+	server = start(checker(spamd.port, "spamassassin"))
+	assert send(server, content).pair == (250, "2.0.0")
+	(m,) = server.take()
+	assert b"\nX-Spam-Score: 0.00\n" in m.raw and m.body.endswith(b"\n\n" + content.replace(b"\r\n", b"\n"))
+
+
 # ---- several, and what fails ----
 
 MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless", "drip", "version"]

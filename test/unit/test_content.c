@@ -429,6 +429,32 @@ changes(void **state)
 	}
 }
 
+/* A message that begins with a blank has an empty line in front of it, in the room for what is added. */
+static void
+a_message_that_begins_with_a_blank(void **state)
+{
+	struct content c;
+	struct tx tx;
+
+	(void)state;
+	make_tx(&tx, SPAN(" x\nB: 1\n"));
+	assert_int_equal(message_begin(&tx), 0);
+	assert_int_equal(content_load(&c, &tx), 0);
+	assert_int_equal(c.fields_n, 0);
+	assert_true(c.has_body && c.body_at == MESSAGE_ROOM && c.body_len == 8);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(content_insert(&c, 0, SPAN("X"), SPAN("1")), 0);
+		assert_int_equal(content_write(&c, &tx), 0);
+		assert_delivered(&tx, i == 0 ? SPAN("X: 1\n\n x\nB: 1\n") : SPAN("X: 1\nX: 1\n\n x\nB: 1\n"));
+	}
+	content_delete(&c, 0);
+	assert_int_equal(content_body_new(&c), 0);
+	assert_int_equal(content_write(&c, &tx), 0);
+	assert_delivered(&tx, SPAN("X: 1\n\n"));
+	content_clear(&c);
+	close(tx.fd);
+}
+
 /* Written, then changed and written again: what is behind another filter sees the same message as its recipient. */
 static void
 changes_after_a_write(void **state)
@@ -640,7 +666,7 @@ main(void)
 		cmocka_unit_test(long_lines_are_folded_at_blanks),
 		cmocka_unit_test(a_header_grows_to_twice_its_bound),
 		cmocka_unit_test(changes),
-		cmocka_unit_test(changes_after_a_write),
+		cmocka_unit_test(a_message_that_begins_with_a_blank), cmocka_unit_test(changes_after_a_write),
 		cmocka_unit_test(header_for_the_wire),
 		cmocka_unit_test(finds),
 		cmocka_unit_test(structural_fields),

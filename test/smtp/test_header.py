@@ -1,0 +1,41 @@
+"""What a message begins with, and what stands in front of it (SECURITY-CASES 9)."""
+
+import email
+import os
+
+import pytest
+
+import harness
+from components import send
+
+LEADING = [b" x\r\n", b"\tx\r\n", b" \r\nFrom: a@b.test\r\n", b"\t\r\nReceived: from evil\r\n\r\nx\r\n",
+	b" with ESMTPSA id x\r\nSubject: s\r\n\r\nx\r\n", b"\tMon, 1 Jan 2024 00:00:00 +0000\r\nx\r\n"]
+OTHERS = [b"From u Mon\r\nA: 1\r\n", b"\r\nx\r\n", b"x\r\n", b": x\r\n", b"A: 1\r\n\r\nx\r\n", b""]
+
+
+@pytest.mark.parametrize("content", LEADING + OTHERS)
+def test_a_message_does_not_continue_our_fields(server, smtp, content):		# cases 9.9, 9.11
+	assert smtp.message(content, rcpts=(b"bob@local.test",)) == (250, "2.0.0")
+	assert smtp.message(content, rcpts=(b"bob@local.test", b"alice@local.test")) == (250, "2.0.0")
+	messages = server.take()
+	assert len(messages) == 3
+	for m in messages:
+		assert m.body == (b"\n" if content in LEADING else b"") + content.replace(b"\r\n", b"\n")
+		(received,) = email.message_from_bytes(m.raw).get_all("Received")
+		assert ("Received: " + received + "\n").encode() == m.trace[m.trace.index(b"Received:"):]
+		assert server.wait_log("message", id=m.id)["size"] == str(len(m.raw) - (m.raw.startswith(b"Delivered-To: ") and m.raw.index(b"\n") + 1))
+
+
+@pytest.mark.parametrize("content", LEADING)
+def test_a_filter_sees_what_is_delivered(start, content):
+	def prepare(server):
+		path = harness.script(os.path.join(server.folder, "hook"), 'cat >"$0.message"; echo "X-Hook: $MESSAGE_SIZE"\n')
+		delivery = harness.script(os.path.join(server.folder, "delivery"), 'cat >"$0.message"\n')
+		server.hook, server.delivery = path + ".message", delivery + ".message"
+		return {"smtpd.hook message": {"event": "message", "command": path}, "smtpd.delivery": {"command": delivery}}
+	server = start(prepare=prepare)
+	assert send(server, content).pair == (250, "2.0.0")
+	stored = b"\n" + content.replace(b"\r\n", b"\n")
+	with open(server.hook, "rb") as f:
+		assert f.read() == stored
+	assert harness.Message(server.delivery).body == b"X-Hook: %d\n" % len(stored) + stored
