@@ -12,6 +12,8 @@
 
 #include "buf.h"
 
+#define LINE_OCTETS 78		/* that no line of ours has which can be folded (RFC 5322 2.1.1) */
+
 void
 verdict_set(struct verdict *v, int code, const char *esc, const char *fmt, ...)
 {
@@ -49,32 +51,46 @@ add_date(struct buf *b, time_t now)
 	    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
+/* On the line that has begun, or on one of its own where that would have 78 octets (case 9.10). part: at most 77. */
+static void
+add_part(struct buf *b, const char *part)
+{
+	struct span s = buf_span(b);
+	size_t line = 0;
+
+	while (line < s.len && s.p[s.len - 1 - line] != '\n')
+		line++;
+	buf_printf(b, "%s%s", line + 1 + strlen(part) < LINE_OCTETS ? " " : "\n\t", part);
+}
+
 /* The "with" clause (RFC 3848; 6531 4.3 for the UTF8 forms). */
 static void
 add_protocol(struct buf *b, const struct tx *tx)
 {
 	bool tls = tx->tls_version[0] != '\0', auth = tx->auth_user[0] != '\0';
+	char part[32] = "with SMTP";
 
-	if (!tx->esmtp)
-		buf_add_str(b, "SMTP");
-	else
-		buf_printf(b, "%s%s%s", tx->utf8 ? "UTF8SMTP" : "ESMTP", tls ? "S" : "", auth ? "A" : "");
+	if (tx->esmtp)	/* fits */
+		(void)snprintf(part, sizeof(part), "with %s%s%s", tx->utf8 ? "UTF8SMTP" : "ESMTP", tls ? "S" : "", auth ? "A" : "");
+	add_part(b, part);
 }
 
 static void
 add_received(struct buf *b, const struct tx *tx, time_t now)
 {
-	char address[SMTP_ADDRESS_MAX + 1];
-	bool v6 = strchr(tx->client_address, ':') != NULL;
+	char address[SMTP_ADDRESS_MAX + 1], part[64];
 
-	if (tx->auth_user[0] != '\0')	/* where one of our users is, is nobody's business; what it calls itself may tell too (case 9.10) */
+	if (tx->auth_user[0] != '\0') {	/* where one of our users is, is nobody's business; what it calls itself may tell too (case 9.10) */
 		buf_add_str(b, "Received: from submission (hidden)");
-	else
-		buf_printf(b, "Received: from %s ([%s%s])", tx->helo[0] == '\0' ? "unknown" : tx->helo, v6 ? "IPv6:" : "",
-		    tx->client_address);
-	buf_printf(b, "\n\tby %s with ", tx->config->hostname);
+	} else {
+		buf_printf(b, "Received: from %s", tx->helo[0] == '\0' ? "unknown" : tx->helo);
+		(void)snprintf(part, sizeof(part), "([%s%s])", strchr(tx->client_address, ':') != NULL ? "IPv6:" : "", tx->client_address);	/* fits */
+		add_part(b, part);
+	}
+	buf_printf(b, "\n\tby %s", tx->config->hostname);
 	add_protocol(b, tx);
-	buf_printf(b, " id %s", tx->id);
+	(void)snprintf(part, sizeof(part), "id %s", tx->id);
+	add_part(b, part);
 	if (tx->tls_version[0] != '\0')
 		buf_printf(b, "\n\t(%s %s)", tx->tls_version, tx->tls_cipher);
 	if (tx->rcpts_n == 1) {

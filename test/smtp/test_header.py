@@ -39,3 +39,13 @@ def test_a_filter_sees_what_is_delivered(start, content):
 	with open(server.hook, "rb") as f:
 		assert f.read() == stored
 	assert harness.Message(server.delivery).body == b"X-Hook: %d\n" % len(stored) + stored
+
+
+def test_long_names_are_folded(start):		# case 9.10
+	name, hostname = harness.domain(60), harness.domain(40).decode()
+	server = start({"server": {"hostname": hostname}})
+	assert send(server, b"x\r\n", hello=name).pair == (250, "2.0.0")
+	(m,) = server.take()
+	lines = m.trace.decode().split("\n")
+	assert lines[2:6] == ["Received: from " + name.decode(), "\t([127.0.0.1])", "\tby %s with ESMTP" % hostname, "\tid " + m.id]
+	assert max(map(len, lines)) < 78

@@ -14,7 +14,7 @@
 
 #include "buf.h"
 
-static char hostname[] = "mx.test", spool_dir[] = "";
+static char hostname[] = "mx.test", hostname_40[] = "mail.a-domain-with-many-letters.corp.test", spool_dir[] = "";
 static struct config config = { .hostname = hostname, .spool_dir = spool_dir };
 
 static struct tx
@@ -106,6 +106,35 @@ recipients(void **state)
 	assert_string_equal(buf_str(&b), "Delivered-To: \"a b\"@local.test\n");
 }
 
+/* Of any length of the name that the client gives: the lines are below 78 octets as long as that alone does not pass them. */
+static void
+lines_are_short(void **state)
+{
+	char name[SMTP_DOMAIN_MAX + 1], memory[MESSAGE_TRACE_MAX];
+
+	(void)state;
+	config.hostname = hostname_40;
+	for (size_t len = 1; len <= SMTP_DOMAIN_MAX; len++) {
+		struct tx tx = make_tx();
+		struct span rest, line;
+		struct buf b;
+
+		memset(name, 'x', len);
+		name[len] = '\0';
+		tx.helo = name;
+		tx.client_address = "2001:db8:1111:2222:3333:4444:5555:6666";
+		tx.tls_version = "TLSv1.2";
+		tx.tls_cipher = "ECDHE-ECDSA-CHACHA20-POLY1305";
+		tx.utf8 = true;
+		buf_fixed(&b, memory, sizeof(memory));
+		message_trace_fields(&tx, 0, &b);
+		rest = buf_span(&b);
+		while (text_token(&rest, "\n", &line))
+			assert_true(line.len < 78 || (text_starts_nocase(line, "Received: from x") && line.len == strlen("Received: from ") + len));
+	}
+	config.hostname = hostname;
+}
+
 /* ---- where a message begins ---- */
 
 static void
@@ -159,7 +188,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(received), cmocka_unit_test(recipients), cmocka_unit_test(begins), cmocka_unit_test(no_place_to_begin),
+		cmocka_unit_test(received), cmocka_unit_test(recipients), cmocka_unit_test(lines_are_short), cmocka_unit_test(begins),
+		cmocka_unit_test(no_place_to_begin),
 	};
 
 	return cmocka_run_group_tests_name("message", tests, NULL, NULL);
