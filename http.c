@@ -25,6 +25,7 @@ struct http_call {
 	uint64_t	 body_at, body_len, sent;
 	const char	*failed;	/* why we have ended it, where libcurl does not know that; NULL: we have not */
 	int64_t		 started_us;
+	bool		 unhurried;
 	http_done	*done;
 	void		*arg;
 	char		 error[CURL_ERROR_SIZE];
@@ -43,7 +44,7 @@ struct http {
 	struct http_call **calls;	/* owned; NULL: the place is free */
 	struct http_socket *sockets;	/* owned */
 	CURL		*spare[SPARE_MAX];	/* owned: those of calls that ended */
-	size_t		 spare_n, running, max, sockets_max;
+	size_t		 spare_n, running, unhurried, max, sockets_max;
 };
 
 /* What TLS trusts without a ca_file: where Debian, Fedora, Alpine and the BSDs, and SUSE keep it. */
@@ -53,9 +54,9 @@ static const char *const bundles[] = {
 
 /* ---- one call ---- */
 
-/* The one place where a call's memory ends. */
+/* Its place is free. */
 static void
-end(struct http_call *c)
+leave(struct http_call *c)
 {
 	struct http *h = c->http;
 
@@ -63,8 +64,18 @@ end(struct http_call *c)
 		if (h->calls[i] == c) {
 			h->calls[i] = NULL;
 			h->running--;
+			h->unhurried -= c->unhurried;
 		}
 	}
+}
+
+/* The one place where a call's memory ends. */
+static void
+end(struct http_call *c)
+{
+	struct http *h = c->http;
+
+	leave(c);
 	if (c->easy != NULL) {
 		/* cannot fail: it is in this multi handle or in none */
 		(void)curl_multi_remove_handle(h->multi, c->easy);
@@ -111,7 +122,6 @@ error_text(struct http_call *c, CURLcode result)
 static void
 finish(struct http_call *c, CURLcode result)
 {
-	struct http *h = c->http;
 	struct http_answer a = { .error = "", .content_type = "", .max_age_s = -1 };
 	char *type = NULL;
 	long status = 0;
@@ -128,10 +138,7 @@ finish(struct http_call *c, CURLcode result)
 		a.timed_out = c->failed == NULL && result == CURLE_OPERATION_TIMEDOUT;
 		a.error = c->failed != NULL ? c->failed : error_text(c, result);
 	}
-	for (size_t i = 0; i < h->max; i++)
-		if (h->calls[i] == c)
-			h->calls[i] = NULL;
-	h->running--;
+	leave(c);
 	c->done(c->arg, &a);
 	end(c);
 }
@@ -476,16 +483,18 @@ http_start(struct http *h, const struct http_request *q, http_done *done, void *
 	}
 	while (i < h->max && h->calls[i] != NULL)
 		i++;
-	if (i == h->max) {
+	if (i == h->max || (q->unhurried && h->unhurried == HTTP_UNHURRIED_MAX)) {
 		errno = EAGAIN;
 		return NULL;
 	}
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return NULL;
-	*c = (struct http_call){ .http = h, .easy = h->spare_n > 0 ? h->spare[--h->spare_n] : curl_easy_init(), .started_us = loop_clock_us(), .done = done, .arg = arg };
+	*c = (struct http_call){ .http = h, .easy = h->spare_n > 0 ? h->spare[--h->spare_n] : curl_easy_init(), .started_us = loop_clock_us(),
+	    .unhurried = q->unhurried, .done = done, .arg = arg };
 	h->calls[i] = c;
 	h->running++;
+	h->unhurried += c->unhurried;
 	buf_init(&c->body, q->answer_max);
 	if (c->easy == NULL || set_options(c, q) == -1 || set_tls(c, q) == -1 || set_headers(c, q) == -1 || set_body(c, q) == -1 ||
 	    (c->failed == NULL && curl_multi_add_handle(h->multi, c->easy) != CURLM_OK)) {

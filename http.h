@@ -9,6 +9,8 @@
 #include "buf.h"
 #include "loop.h"
 
+#define HTTP_UNHURRIED_MAX 4
+
 struct http;
 struct http_call;
 
@@ -20,6 +22,7 @@ struct http_request {
 	int		 body_fd;	/* POST: the body is read from here, by pread, borrowed until done; -1: GET */
 	uint64_t	 body_at, body_len;	/* of it */
 	bool		 post;		/* POST, with an empty body when body_fd is -1 */
+	bool		 unhurried;	/* nobody waits for it: at most HTTP_UNHURRIED_MAX at once, so that the others have their places */
 	size_t		 answer_max;	/* octets of an answer's body; a longer one is a failure */
 	int64_t		 connect_ms, total_ms;	/* > 0 */
 };
@@ -40,7 +43,7 @@ typedef void http_done(void *arg, const struct http_answer *a);
 struct http	*http_new(struct loop *l, size_t max);
 /* Calls under way end without done. */
 void		 http_free(struct http *h);
-/* Returns a handle, valid until done is called, or NULL with errno (EAGAIN: max are under way). done: once, from the loop, never from inside this call. */
+/* Returns a handle, valid until done is called, or NULL with errno (EAGAIN: as many as may be are under way). done: once, from the loop, never from inside this call. */
 struct http_call *http_start(struct http *h, const struct http_request *q, http_done *done, void *arg);
 /* End it; done is not called. */
 void		 http_cancel(struct http_call *c);

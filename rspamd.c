@@ -549,7 +549,7 @@ rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg
 	headers_clear(&h);
 	if (k->call == NULL) {
 		free(k);
-		errno = error;
+		errno = error == EAGAIN ? EBUSY : error;	/* others have all of http's places: the end of a check would not help */
 		return NULL;
 	}
 	r->checks[i] = k;
@@ -591,7 +591,7 @@ int
 rspamd_learn(struct http *http, const char *url, const char *password, const struct tx *tx)
 {
 	struct http_request q = { .post = true, .body_at = MESSAGE_ROOM, .body_len = tx->size - MESSAGE_ROOM, .answer_max = LEARN_ANSWER_MAX,
-	    .connect_ms = CONNECT_MS, .total_ms = LEARN_MS };
+	    .unhurried = true, .connect_ms = CONNECT_MS, .total_ms = LEARN_MS };
 	struct lesson *l = calloc(1, sizeof(*l));
 	struct target t = { .url = NULL };
 	struct headers h = { .n = 0 };

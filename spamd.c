@@ -536,8 +536,11 @@ begin(struct spamd_check *k, const struct tx *tx)
 	if (k->fd == -1)
 		return -1;
 	s->running++;	/* end() takes it back */
-	if (connect(k->fd, (const struct sockaddr *)&s->address, s->address_len) == -1 && errno != EINPROGRESS)
+	if (connect(k->fd, (const struct sockaddr *)&s->address, s->address_len) == -1 && errno != EINPROGRESS) {
+		if (errno == EAGAIN)	/* a unix socket's, whose backlog is full; of ours it would say that a check's end is worth a wait */
+			errno = ECONNREFUSED;
 		return -1;
+	}
 	k->stage = STAGE_CONNECT;
 	if (loop_add(s->loop, &k->slot, k->fd, POLLOUT, ready, k) == -1)
 		return -1;

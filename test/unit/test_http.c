@@ -570,6 +570,38 @@ test_many_at_once(void **state)
 		assert_int_equal(r[i].calls, 0);
 }
 
+/* What nobody waits for leaves places to the others (case 11.10). */
+static void
+test_few_are_unhurried(void **state)
+{
+	struct report r[HTTP_UNHURRIED_MAX], more;
+	struct http_call *c[HTTP_UNHURRIED_MAX], *other;
+	char url[128];
+	struct http_request q = request(url_of("/hang", url, sizeof(url)));
+
+	q.unhurried = true;
+	for (size_t i = 0; i < HTTP_UNHURRIED_MAX; i++)
+		assert_non_null(c[i] = start(&r[i], &q));
+	errno = 0;
+	assert_null(start(&more, &q));
+	assert_int_equal(errno, EAGAIN);
+	q.unhurried = false;
+	other = start(&more, &q);
+	assert_non_null(other);
+	http_cancel(other);
+	http_cancel(c[0]);
+	q.unhurried = true;
+	q.total_ms = 100;
+	run(&r[0], &q);
+	assert_int_equal(r[0].status, 0);
+	forget(&r[0]);
+	run(&r[0], &q);		/* also in the place of one that has ended by itself */
+	forget(&r[0]);
+	for (size_t i = 1; i < HTTP_UNHURRIED_MAX; i++)
+		http_cancel(c[i]);
+	assert_int_equal(http_running(http), 0);
+}
+
 /* A done that starts the next call, in the place that it leaves, and ends another. */
 struct chain {
 	struct report	 last;
@@ -673,7 +705,7 @@ main(void)
 		cmocka_unit_test(test_dead_kept_connection_is_tried_again), cmocka_unit_test(test_connection_is_kept),
 		cmocka_unit_test(test_server_that_does_not_read_the_body), cmocka_unit_test(test_no_server), cmocka_unit_test(test_slow_name),
 		cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_ca_file), cmocka_unit_test(test_unix_socket),
-		cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_done_may_start_and_cancel),
+		cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_few_are_unhurried), cmocka_unit_test(test_done_may_start_and_cancel),
 		cmocka_unit_test(test_full_loop_and_free), cmocka_unit_test(test_max_age),
 	};
 

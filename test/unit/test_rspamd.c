@@ -440,7 +440,7 @@ questions(void **state)
 	assert_string_equal(asked.headers, "Queue-ID: 0123456789abcdef0123\nIP: 192.0.2.1\nHelo: h.test\nMTA-Name: mx.test\nMTA-Tag: mx\n"
 	    "From: <>\nRcpt: bob0@local.test\nDeliver-To: bob0@local.test\n");
 	assert_true(asked.q.post && asked.q.body_fd == 99 && asked.q.body_at == MESSAGE_ROOM && asked.q.body_len == 50);
-	assert_true(asked.q.connect_ms == 2000 && asked.q.total_ms == 10000);
+	assert_true(asked.q.connect_ms == 2000 && asked.q.total_ms == 10000 && !asked.q.unhurried);
 	rspamd_free(r);
 
 	make_tx(&tx, rcpts, 3);
@@ -514,6 +514,9 @@ as_many_as_may_be(void **state)
 	asked.error = EINVAL;
 	assert_null(rspamd_start(r, &tx, tell, &a));
 	assert_int_equal(errno, EINVAL);
+	asked.error = EAGAIN;	/* this is http's, and no place of ours will change it */
+	assert_null(rspamd_start(r, &tx, tell, &a));
+	assert_int_equal(errno, EBUSY);
 	asked.error = 0;
 	assert_non_null(rspamd_start(r, &tx, tell, &a));
 	k = rspamd_start(r, &tx, tell, &b);
@@ -586,7 +589,7 @@ lessons(void **state)
 		assert_string_equal(asked.url, i == 0 ? "http://c.test:11334/learnspam" : "http://localhost/learnspam");
 		assert_string_equal(asked.unix_socket, i == 0 ? "" : "/c.sock");
 		assert_int_equal(strstr(asked.headers, "Password: s3cret\n") != NULL, i == 0);
-		assert_true(asked.q.body_at == MESSAGE_ROOM && asked.q.body_len == 50);
+		assert_true(asked.q.body_at == MESSAGE_ROOM && asked.q.body_len == 50 && asked.q.unhurried);
 		assert_int_not_equal(asked.q.body_fd, tx.fd);
 		close(tx.fd);	/* the transaction ends first */
 		assert_true(fcntl(asked.q.body_fd, F_GETFD) != -1);

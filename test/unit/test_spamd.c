@@ -634,6 +634,33 @@ a_connection_that_hangs(void **state)
 	close(fd);
 }
 
+/* A unix socket's queue that is full is an error at once, and not the one for which a check waits (case 11.10). */
+static void
+a_unix_socket_with_a_full_queue(void **state)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fill = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct outcome o = { 0 };
+	char folder[] = "/tmp/test_spamd.XXXXXX";
+
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(un.sun_path, sizeof(un.sun_path), "%s/s", folder);
+	(void)snprintf(url, sizeof(url), "unix:%s/s", folder);
+	assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	assert_int_equal(listen(fd, 0), 0);
+	assert_int_equal(connect(fill, (struct sockaddr *)&un, sizeof(un)), 0);
+	message(100);
+	spamd = spamd_new(&loop, &checker);
+	assert_non_null(spamd);
+	assert_null(spamd_start(spamd, &tx, note, &o));
+	assert_int_equal(errno, ECONNREFUSED);
+	assert_int_equal(o.calls, 0);
+	close(fill);
+	close(fd);
+	assert_int_equal(unlink(un.sun_path), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
 static void
 so_many_at_once(void **state)	/* case 11.10 */
 {
@@ -730,7 +757,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(replies), cmocka_unit_test(a_reply_cut_short_is_none), cmocka_unit_test(many_symbols_are_cut),
 		T(every_reply_over_the_wire), T(the_request), T(a_unix_socket), T(faulty_peers), T(a_long_header_line), T(an_answer_that_takes_its_time), T(nobody_listens),
-		T(a_connection_that_hangs), T(so_many_at_once), T(a_large_message_is_skipped), T(a_message_that_is_gone), T(addresses),
+		T(a_connection_that_hangs), T(a_unix_socket_with_a_full_queue), T(so_many_at_once), T(a_large_message_is_skipped), T(a_message_that_is_gone), T(addresses),
 	};
 
 	log_init(LOG_WARN, LOG_LOGFMT, "test");
