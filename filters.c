@@ -39,7 +39,7 @@ struct filters {
 struct opinion {
 	struct pass	*pass;
 	struct opinion	*next;		/* in its checker's line */
-	int64_t		 deadline_at;
+	int64_t		 deadline_at;	/* of its wait for a place and its check together */
 	struct filter_report report;	/* its edits are ours */
 };
 
@@ -330,17 +330,23 @@ not_started(struct opinion *o, int error)
 	o->pass->waits_for--;
 }
 
+/* false with errno; EAGAIN: it has to wait, as long as there is time left. */
 static bool
 start_check(struct opinion *o)
 {
 	struct filters *f = o->pass->f;
+	int64_t left_ms = o->deadline_at - f->loop->now_ms;
 	size_t i = checker_of(o);
 
-	return f->rspamd[i] != NULL ? rspamd_start(f->rspamd[i], o->pass->tx, checker_done, o) != NULL :
-	    spamd_start(f->spamd[i], o->pass->tx, checker_done, o) != NULL;
+	if (left_ms <= 0) {
+		errno = EAGAIN;
+		return false;
+	}
+	return f->rspamd[i] != NULL ? rspamd_start(f->rspamd[i], o->pass->tx, left_ms, checker_done, o) != NULL :
+	    spamd_start(f->spamd[i], o->pass->tx, left_ms, checker_done, o) != NULL;
 }
 
-/* As many as may be are under way: it waits for its turn, as long as a check may take. */
+/* As many as may be are under way: it waits for its turn. */
 static void
 stand_in_line(struct opinion *o)
 {
@@ -348,7 +354,6 @@ stand_in_line(struct opinion *o)
 	size_t i = checker_of(o);
 	struct line *l = &f->lines[i];
 
-	o->deadline_at = f->loop->now_ms + f->config->checkers[i].timeout_ms;
 	if (l->head == NULL)
 		l->head = o;
 	else
@@ -398,6 +403,7 @@ start_checkers(struct pass *p)
 		struct opinion *o = &p->opinions[i];
 
 		o->pass = p;
+		o->deadline_at = f->loop->now_ms + f->config->checkers[i].timeout_ms;
 		/* nobody goes past those who wait, but who has nothing to wait for */
 		if (f->lines[i].head != NULL && p->tx->size - message_at(p->tx) <= f->config->checkers[i].max_size)
 			stand_in_line(o);

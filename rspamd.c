@@ -515,12 +515,12 @@ answered(void *arg, const struct http_answer *a)
 }
 
 struct rspamd_check *
-rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg)
+rspamd_start(struct rspamd *r, const struct tx *tx, int64_t timeout_ms, filter_done *done, void *arg)
 {
 	const struct checker *c = r->checker;
 	struct http_request q = { .url = r->target.url, .unix_socket = r->target.unix_socket, .ca_file = c->ca_file, .post = true,
 	    .body_fd = tx->fd, .body_at = message_at(tx), .body_len = tx->size - message_at(tx), .answer_max = ANSWER_MAX,
-	    .connect_ms = c->timeout_ms < CONNECT_MS ? c->timeout_ms : CONNECT_MS, .total_ms = c->timeout_ms };
+	    .connect_ms = timeout_ms < CONNECT_MS ? timeout_ms : CONNECT_MS, .total_ms = timeout_ms };
 	struct rspamd_check *k;
 	struct headers h;
 	size_t i = 0;

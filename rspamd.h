@@ -14,11 +14,11 @@ struct rspamd_check;
 struct rspamd	*rspamd_new(struct http *http, const struct checker *c);
 void		 rspamd_free(struct rspamd *r);
 /*
- * Ask about a complete message: tx->fd from message_at() on, without our trace fields; tx is borrowed until done. NULL with errno when
- * nothing was started (EAGAIN: too many checks at once; EFBIG: over max_size, which is FILTER_SKIPPED; EINVAL: a name in it that HTTP
+ * Ask about a complete message: tx->fd from message_at() on, without our trace fields; tx is borrowed until done, which comes within
+ * timeout_ms (> 0). NULL with errno when nothing was started (EAGAIN: too many checks at once; EFBIG: over max_size, which is FILTER_SKIPPED; EINVAL: a name in it that HTTP
  * cannot carry); done is then not called.
  */
-struct rspamd_check *rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg);
+struct rspamd_check *rspamd_start(struct rspamd *r, const struct tx *tx, int64_t timeout_ms, filter_done *done, void *arg);
 void		 rspamd_cancel(struct rspamd_check *k);
 
 /* Read a /checkv2 answer, for rspamd_start() and tests. r is all zero before; the caller ends r->edits. */

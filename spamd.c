@@ -515,7 +515,7 @@ begin(struct spamd_check *k, const struct tx *tx)
 	struct spamd *s = k->spamd;
 	char memory[MESSAGE_TRACE_MAX];
 	struct buf trace;
-	int64_t connect_ms = s->checker->timeout_ms < CONNECT_MS ? s->checker->timeout_ms : CONNECT_MS;
+	int64_t connect_at = loop_clock_ms() + CONNECT_MS;
 
 	if (s->running >= s->checker->max_checks) {
 		errno = EAGAIN;
@@ -544,12 +544,12 @@ begin(struct spamd_check *k, const struct tx *tx)
 	k->stage = STAGE_CONNECT;
 	if (loop_add(s->loop, &k->slot, k->fd, POLLOUT, ready, k) == -1)
 		return -1;
-	loop_deadline(&k->slot, loop_clock_ms() + connect_ms);
+	loop_deadline(&k->slot, connect_at < k->until_at ? connect_at : k->until_at);
 	return 0;
 }
 
 struct spamd_check *
-spamd_start(struct spamd *s, const struct tx *tx, filter_done *done, void *arg)
+spamd_start(struct spamd *s, const struct tx *tx, int64_t timeout_ms, filter_done *done, void *arg)
 {
 	struct spamd_check *k = calloc(1, sizeof(*k));
 	int r, error;
@@ -563,7 +563,7 @@ spamd_start(struct spamd *s, const struct tx *tx, filter_done *done, void *arg)
 	k->end = tx->size < k->at ? k->at : tx->size;
 	k->done = done;
 	k->arg = arg;
-	k->until_at = loop_clock_ms() + s->checker->timeout_ms;
+	k->until_at = loop_clock_ms() + timeout_ms;
 	buf_init(&k->header, 1024 + strlen(s->checker->user) + MESSAGE_TRACE_MAX);
 	buf_init(&k->reply, REPLY_MAX);
 	k->next = s->checks;

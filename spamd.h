@@ -14,7 +14,7 @@ struct spamd_check;
 struct spamd	*spamd_new(struct loop *l, const struct checker *c);
 void		 spamd_free(struct spamd *s);
 /* As rspamd_start(). */
-struct spamd_check *spamd_start(struct spamd *s, const struct tx *tx, filter_done *done, void *arg);
+struct spamd_check *spamd_start(struct spamd *s, const struct tx *tx, int64_t timeout_ms, filter_done *done, void *arg);
 void		 spamd_cancel(struct spamd_check *k);
 
 /* Read a whole reply, for spamd_start() and tests. r is all zero before; the caller ends r->edits. */

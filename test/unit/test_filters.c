@@ -39,6 +39,7 @@ static unsigned starts_left = 1000000;	/* until all places are taken */
 static struct {
 	filter_done	*done;
 	void		*arg;
+	int64_t		 timeout_ms;
 } asked[3];
 
 struct rspamd *
@@ -54,7 +55,7 @@ rspamd_free(struct rspamd *r)
 }
 
 struct rspamd_check *
-rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg)
+rspamd_start(struct rspamd *r, const struct tx *tx, int64_t timeout_ms, filter_done *done, void *arg)
 {
 	size_t i = (size_t)((struct checker *)r - config.checkers);
 
@@ -66,6 +67,7 @@ rspamd_start(struct rspamd *r, const struct tx *tx, filter_done *done, void *arg
 	starts_left--;
 	asked[i].done = done;
 	asked[i].arg = arg;
+	asked[i].timeout_ms = timeout_ms;
 	return (struct rspamd_check *)&asked[i];
 }
 
@@ -152,6 +154,7 @@ configure(const struct row *t)
 	    .reject_threshold = t->reject, .tempfail_threshold = t->tempfail, .checkers_n = t->n, .check_add_headers = true };
 	for (size_t i = 0; i < t->n; i++) {
 		(void)snprintf(config.checkers[i].name, sizeof(config.checkers[i].name), "c%zu", i);
+		config.checkers[i].timeout_ms = 1;
 		config.checkers[i].fail_mode = i == 1 ? t->one : FAIL_INHERIT;
 	}
 	memcpy(said, t->said, sizeof(said));
@@ -258,12 +261,64 @@ a_place_is_waited_for(void **state)
 		close(tx[i].fd);
 }
 
+/* A wait and the check after it have one timeout together; with nothing left of it, no check is begun. */
+static void
+a_wait_is_a_part_of_the_timeout(void **state)
+{
+	static const struct row row = { .said = { NO }, .n = 1, .fail = FAIL_TEMPFAIL };
+	static const char message[] = "Subject: x\n\nbody\n";
+	struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
+	    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC),
+	    .size = MESSAGE_ROOM + sizeof(message) - 1 };
+	struct filters *f;
+	int64_t began;
+
+	(void)state;
+	assert_int_equal(pwrite(tx.fd, message, sizeof(message) - 1, MESSAGE_ROOM), sizeof(message) - 1);
+	configure(&row);
+	config.checkers[0].max_size = sizeof(message);
+	config.checkers[0].timeout_ms = 60000;
+	f = filters_new(&loop, &config, NULL, children, NULL);
+	assert_non_null(f);
+	calls = 0;
+	filters_message(f, &tx, note, NULL);
+	assert_int_equal(asked[0].timeout_ms, 60000);
+	said[0].error = BUSY;
+	began = loop.now_ms;
+	filters_message(f, &tx, note, NULL);
+	while (loop_clock_ms() < began + 20)
+		assert_int_equal(loop_turn(&loop, 1), 0);
+	said[0].error = UP;
+	answer(0);
+	assert_int_equal(loop_turn(&loop, 0), 0);
+	assert_int_equal(asked[0].timeout_ms, 60000 - (loop.now_ms - began));
+	answer(0);
+	assert_int_equal(calls, 2);
+	assert_int_equal(story.verdict.code, 0);
+
+	config.checkers[0].timeout_ms = 20;
+	filters_message(f, &tx, note, NULL);
+	said[0].error = BUSY;
+	filters_message(f, &tx, note, NULL);
+	for (began = loop.now_ms; loop_clock_ms() < began + 21;)
+		(void)poll(NULL, 0, 1);
+	said[0].error = UP;	/* a place is free, in the moment in which it is too late */
+	answer(0);
+	asked[0].done = NULL;
+	assert_int_equal(loop_turn(&loop, 0), 0);
+	assert_null(asked[0].done);
+	assert_int_equal(calls, 4);
+	assert_int_equal(story.verdict.code, 451);
+	filters_free(f);
+	close(tx.fd);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(merging),
-		cmocka_unit_test(a_place_is_waited_for),
+		cmocka_unit_test(a_place_is_waited_for), cmocka_unit_test(a_wait_is_a_part_of_the_timeout),
 	};
 
 	log_init(LOG_ERROR, LOG_LOGFMT, "test");

@@ -421,7 +421,7 @@ tell(void *arg, const struct filter_report *r)
 	t->n++;
 	t->r = *r;
 	if (t->again != NULL && t->n == 1)
-		assert_non_null(rspamd_start(t->again, t->tx, tell, t));
+		assert_non_null(rspamd_start(t->again, t->tx, checker.timeout_ms, tell, t));
 }
 
 static void
@@ -434,7 +434,7 @@ questions(void **state)
 
 	make_tx(&tx, rcpts, 1);
 	r = rspamd_new(NULL, &checker);
-	assert_non_null(rspamd_start(r, &tx, tell, &t));
+	assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &t));
 	assert_string_equal(asked.url, "http://127.0.0.1:11333/checkv2");
 	assert_string_equal(asked.unix_socket, "");
 	assert_string_equal(asked.headers, "Queue-ID: 0123456789abcdef0123\nIP: 192.0.2.1\nHelo: h.test\nMTA-Name: mx.test\nMTA-Tag: mx\n"
@@ -458,7 +458,7 @@ questions(void **state)
 	(void)snprintf(rcpts[1].local, sizeof(rcpts[1].local), "a\"b");
 	rcpts[2] = (struct mailbox){ .local = "postmaster" };
 	r = rspamd_new(NULL, &checker);
-	assert_non_null(rspamd_start(r, &tx, tell, &t));
+	assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &t));
 	assert_string_equal(asked.url, "https://rspamd.test/base/checkv2");
 	assert_string_equal(asked.ca_file, "/ca.pem");
 	assert_string_equal(asked.headers, "Queue-ID: 0123456789abcdef0123\nIP: 2001:db8::1\nHelo: h.test\nUser: user@local.test\n"
@@ -470,7 +470,7 @@ questions(void **state)
 	make_tx(&tx, rcpts, 1);
 	checker.url = (char []){ "unix:/run/rspamd.sock" };
 	r = rspamd_new(NULL, &checker);
-	assert_non_null(rspamd_start(r, &tx, tell, &t));
+	assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &t));
 	assert_string_equal(asked.url, "http://localhost/checkv2");
 	assert_string_equal(asked.unix_socket, "/run/rspamd.sock");
 	rspamd_free(r);
@@ -489,7 +489,7 @@ very_many_recipients(void **state)
 
 	make_tx(&tx, rcpts, COUNT(rcpts));
 	r = rspamd_new(NULL, &checker);
-	assert_non_null(rspamd_start(r, &tx, tell, &t));
+	assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &t));
 	assert_true(strlen(asked.headers) > 60000 && strlen(asked.headers) <= 65536);
 	assert_non_null(strstr(asked.headers, "\nRcpt: bob999@local.test\n"));
 	assert_null(strstr(asked.headers, "Deliver-To"));
@@ -508,27 +508,27 @@ as_many_as_may_be(void **state)
 	make_tx(&tx, rcpts, 1);
 	r = rspamd_new(NULL, &checker);
 	tx.size = MESSAGE_ROOM + 1001;
-	assert_null(rspamd_start(r, &tx, tell, &a));
+	assert_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &a));
 	assert_int_equal(errno, EFBIG);
 	tx.size = MESSAGE_ROOM + 1000;
 	asked.error = EINVAL;
-	assert_null(rspamd_start(r, &tx, tell, &a));
+	assert_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &a));
 	assert_int_equal(errno, EINVAL);
 	asked.error = EAGAIN;	/* this is http's, and no place of ours will change it */
-	assert_null(rspamd_start(r, &tx, tell, &a));
+	assert_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &a));
 	assert_int_equal(errno, EBUSY);
 	asked.error = 0;
-	assert_non_null(rspamd_start(r, &tx, tell, &a));
-	k = rspamd_start(r, &tx, tell, &b);
+	assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &a));
+	k = rspamd_start(r, &tx, checker.timeout_ms, tell, &b);
 	assert_non_null(k);
-	assert_null(rspamd_start(r, &tx, tell, &a));
+	assert_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &a));
 	assert_int_equal(errno, EAGAIN);
 	rspamd_cancel(k);
 	rspamd_cancel(NULL);
 	assert_false(asked.calls[1].running);
 	a.again = r;	/* its place is free when it is told */
 	a.tx = &tx;
-	assert_non_null(rspamd_start(r, &tx, tell, &b));
+	assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &b));
 	answer(0, 200, "", A("reject", ",\"score\":1,\"dkim-signature\":\"v=1\""));
 	assert_int_equal(a.n, 1);
 	assert_int_equal(a.r.action, FILTER_REJECT);
@@ -561,7 +561,7 @@ http_troubles(void **state)
 		print_message("  %d\n", rows[i].status);
 		make_tx(&tx, rcpts, 1);
 		r = rspamd_new(NULL, &checker);
-		assert_non_null(rspamd_start(r, &tx, tell, &t));
+		assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &t));
 		answer(0, rows[i].status, rows[i].error, rows[i].body);
 		assert_int_equal(t.n, 1);
 		assert_int_equal(t.r.action, FILTER_TROUBLE);

@@ -412,7 +412,7 @@ ask(enum mode mode, const char *reply)
 	if (spamd == NULL)
 		spamd = spamd_new(&loop, &checker);
 	assert_non_null(spamd);
-	assert_non_null(spamd_start(spamd, &tx, note, &o));
+	assert_non_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o));
 	assert_int_equal(o.calls, 0);	/* never from inside */
 	wait_for(&o);
 	return o;
@@ -594,7 +594,7 @@ nobody_listens(void **state)	/* case 11.1 */
 	(void)snprintf(url, sizeof(url), "127.0.0.1:%d", closed);
 	spamd = spamd_new(&loop, &checker);
 	assert_non_null(spamd);
-	assert_non_null(spamd_start(spamd, &tx, note, &o));
+	assert_non_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o));
 	wait_for(&o);
 	expect_trouble(&o, "cannot connect: Connection refused");
 	close(fd);
@@ -603,7 +603,7 @@ nobody_listens(void **state)	/* case 11.1 */
 	spamd = spamd_new(&loop, &checker);
 	assert_non_null(spamd);
 	o = (struct outcome){ 0 };
-	assert_null(spamd_start(spamd, &tx, note, &o));
+	assert_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o));
 	assert_int_equal(errno, ENOENT);
 	assert_int_equal(o.calls, 0);
 }
@@ -625,7 +625,7 @@ a_connection_that_hangs(void **state)
 	spamd = spamd_new(&loop, &checker);
 	assert_non_null(spamd);
 	began = loop_clock_ms();
-	assert_non_null(spamd_start(spamd, &tx, note, &o));
+	assert_non_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o));
 	wait_for(&o);
 	expect_trouble(&o, "timeout: connect");
 	assert_true(o.r.timed_out);
@@ -652,7 +652,7 @@ a_unix_socket_with_a_full_queue(void **state)
 	message(100);
 	spamd = spamd_new(&loop, &checker);
 	assert_non_null(spamd);
-	assert_null(spamd_start(spamd, &tx, note, &o));
+	assert_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o));
 	assert_int_equal(errno, ECONNREFUSED);
 	assert_int_equal(o.calls, 0);
 	close(fill);
@@ -675,17 +675,17 @@ so_many_at_once(void **state)	/* case 11.10 */
 	spamd = spamd_new(&loop, &checker);
 	assert_non_null(spamd);
 	for (size_t i = 0; i < 3; i++)
-		assert_non_null(k[i] = spamd_start(spamd, &tx, note, &o[i]));
-	assert_null(spamd_start(spamd, &tx, note, &o[3]));
+		assert_non_null(k[i] = spamd_start(spamd, &tx, checker.timeout_ms, note, &o[i]));
+	assert_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o[3]));
 	assert_int_equal(errno, EAGAIN);
 	spamd_cancel(k[1]);
-	assert_non_null(spamd_start(spamd, &tx, note, &o[3]));	/* in its place */
+	assert_non_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o[3]));	/* in its place */
 	wait_for(&o[0]);
 	wait_for(&o[2]);
 	wait_for(&o[3]);
 	assert_int_equal(o[1].calls, 0);
 	for (size_t i = 0; i < 3; i++)
-		assert_non_null(spamd_start(spamd, &tx, note, &o[i]));
+		assert_non_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o[i]));
 	spamd_free(spamd);	/* ends them without a word */
 	spamd = NULL;
 	assert_int_equal(o[1].calls, 0);
@@ -705,7 +705,7 @@ a_large_message_is_skipped(void **state)	/* case 11.42 */
 	close(tx.fd);
 	checker.max_checks = 1;
 	message(1000);
-	assert_null(spamd_start(spamd, &tx, note, &o));
+	assert_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o));
 	assert_int_equal(errno, ENOENT);
 }
 
