@@ -163,7 +163,7 @@ fail_action(const struct pass *p)
 		if (p->opinions[i].report.action == FILTER_TROUBLE && m > worst)
 			worst = m;
 	}
-	return worst == FAIL_OPEN ? FILTER_ACCEPT : worst == FAIL_REJECT ? FILTER_REJECT : FILTER_TROUBLE;
+	return worst == FAIL_OPEN ? FILTER_ACCEPT : worst == FAIL_REJECT ? FILTER_REJECT : FILTER_TEMPFAIL;
 }
 
 /*
@@ -247,8 +247,8 @@ checkers_done(struct pass *p)
 			add_spam_fields(p, which);
 	} else if (trouble) {
 		word.action = fail_action(p);
-		if (word.action == FILTER_REJECT)
-			(void)snprintf(word.text, sizeof(word.text), "Spam check failed");
+		(void)snprintf(word.text, sizeof(word.text), "%s", word.action == FILTER_REJECT ? "Spam check failed" :
+		    "Temporary spam check failure, try again later");
 	}
 	if (take_report(p, &word, which != SIZE_MAX && c->checkers[which].discard,
 	    which != SIZE_MAX ? c->checkers[which].quarantine : ASIDE_REJECT))

@@ -180,6 +180,7 @@ def test_spamassassin_takes_no_body_for_our_field(start, spamd, content):		# cas
 
 # ---- several, and what fails ----
 
+LATER = b"451 4.7.1 Temporary spam check failure, try again later"
 MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless", "drip", "version"]
 
 
@@ -190,7 +191,7 @@ def test_a_checker_in_trouble_costs_its_message_a_clear_reply(start, kind, mode)
 	try:
 		server = start(dict(checker(peer.port, kind, timeout="700ms"), **metrics()))
 		began = time.monotonic()
-		assert send(server, HAM).pair == (451, "4.7.1")
+		assert send(server, HAM).lines == [LATER]
 		assert time.monotonic() - began < 5
 		assert server.take() == []
 		result = "timeout" if mode in ("hang", "drip") else "error"
@@ -199,11 +200,12 @@ def test_a_checker_in_trouble_costs_its_message_a_clear_reply(start, kind, mode)
 		peer.close()
 
 
-@pytest.mark.parametrize("mode,want", [("open", (250, "2.0.0")), ("reject", (550, "5.7.1")), ("tempfail", (451, "4.7.1"))])
+@pytest.mark.parametrize("mode,want", [("open", b"250 2.0.0 Ok: "), ("reject", b"550 5.7.1 Spam check failed"), ("tempfail", LATER)])
 def test_fail_modes(start, mode, want):
 	peer = Peer("refuse")
 	server = start(dict(checker(peer.port), spamcheck={"fail_mode": mode}))
-	assert send(server, HAM).pair == want
+	(line,) = send(server, HAM).lines
+	assert line.startswith(want) if mode == "open" else line == want
 	for m in server.take():
 		assert b"X-Spam" not in m.raw.replace(b"X-Spam-Flag: NO, forged", b"")
 
