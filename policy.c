@@ -65,9 +65,9 @@ judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struc
 
 	for (; fields <= HEADER_FIELDS_MAX && header_next(&rest, &field); fields++)
 		received += text_is_nocase(field.name, "Received");
-	if (fields > HEADER_FIELDS_MAX) {
+	if (fields > HEADER_FIELDS_MAX || message.len - rest.len > tx->config->max_header_size) {
 		verdict_set(v, 550, "5.6.0", "Header too large");
-		*why = "too many header fields";
+		*why = fields > HEADER_FIELDS_MAX ? "too many header fields" : "header too large";
 		return false;
 	}
 	if (received > RECEIVED_MAX) {
@@ -91,7 +91,7 @@ judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struc
 bool
 policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct verdict *v, const char **why)
 {
-	uint64_t max = tx->config->max_header_size;
+	uint64_t max = tx->config->max_header_size + 1;	/* with the octet that tells whether the header ends there */
 	char first[FIRST_READ], *all = NULL;
 	struct span start = { NULL, 0 };
 	bool is_cut = false, good = false, is_read = read_start(tx, first, max < FIRST_READ ? max : FIRST_READ, &start, &is_cut);

@@ -6,7 +6,7 @@ import os
 import pytest
 
 import harness
-from components import send
+from components import milter, send
 
 LEADING = [b" x\r\n", b"\tx\r\n", b" \r\nFrom: a@b.test\r\n", b"\t\r\nReceived: from evil\r\n\r\nx\r\n",
 	b" with ESMTPSA id x\r\nSubject: s\r\n\r\nx\r\n", b"\tMon, 1 Jan 2024 00:00:00 +0000\r\nx\r\n"]
@@ -49,3 +49,16 @@ def test_long_names_are_folded(start):		# case 9.10
 	lines = m.trace.decode().split("\n")
 	assert lines[2:6] == ["Received: from " + name.decode(), "\t([127.0.0.1])", "\tby %s with ESMTP" % hostname, "\tid " + m.id]
 	assert max(map(len, lines)) < 78
+
+
+@pytest.mark.parametrize("filters", [{}, milter("away", 1, default_action="accept")], ids=["alone", "filtered"])
+@pytest.mark.parametrize("rest", [b"\r\nx\r\n", b"\r\n", b""], ids=["body", "empty line", "no body"])
+def test_the_largest_header(start, filters, rest):		# case 9.7
+	server = start(filters)
+	line = b"X: " + b"y" * 508 + b"\r\n"			# 512 octets where it is stored
+	for extra, want in ((0, b"250"), (1, b"550 5.6.0 Header too large")):
+		header = line * 511 + b"X: " + b"y" * (508 + extra) + b"\r\n"
+		assert len(header.replace(b"\r\n", b"\n")) == 262144 + extra
+		assert send(server, header + rest).lines[0].startswith(want)
+	(m,) = server.take()
+	assert len(m.body) == 262144 + len(rest.replace(b"\r\n", b"\n"))
