@@ -23,6 +23,7 @@ struct http_call {
 	struct buf	 body;		/* of the answer */
 	int		 body_fd;	/* borrowed until done */
 	uint64_t	 body_at, body_len, sent;
+	bool		 early;		/* the answer's body began before all of ours was sent */
 	const char	*failed;	/* why we have ended it, where libcurl does not know that; NULL: we have not */
 	int64_t		 started_us;
 	bool		 unhurried;
@@ -127,8 +128,10 @@ finish(struct http_call *c, CURLcode result)
 	long status = 0;
 
 	a.took_us = loop_clock_us() - c->started_us;
-	if (c->failed == NULL && result == CURLE_OK &&
-	    curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK && status > 0) {
+	if (c->failed == NULL && result == CURLE_OK && curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
+	    status / 100 == 2 && (c->early || c->sent < c->body_len))	/* case 11.5: it cannot know what it speaks of */
+		c->failed = "it answered before it had all that was sent";
+	if (c->failed == NULL && result == CURLE_OK && status > 0) {
 		a.status = (int)status;
 		a.body = buf_span(&c->body);
 		if (curl_easy_getinfo(c->easy, CURLINFO_CONTENT_TYPE, &type) == CURLE_OK && type != NULL)
@@ -183,6 +186,7 @@ answer_came(char *p, size_t size, size_t n, void *arg)
 {
 	struct http_call *c = arg;
 
+	c->early = c->early || c->sent < c->body_len;
 	if (buf_add(&c->body, p, size * n) == 0)
 		return size * n;
 	c->failed = "the answer is too long";

@@ -28,7 +28,7 @@ struct http_request {
 };
 
 struct http_answer {
-	int		 status;	/* 200, ...; 0: there was no whole answer, and error says why */
+	int		 status;	/* 200, ...; 0: there was no whole answer to the whole request, and error says why */
 	bool		 timed_out;	/* status 0: because connect_ms or total_ms has passed */
 	const char	*error;		/* for the log; "" when there is an answer */
 	struct span	 body;		/* borrowed until done returns */

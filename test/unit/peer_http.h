@@ -91,24 +91,34 @@ peer_body_len(const char *head)
 	return p == NULL ? 0 : (size_t)strtoul(p + 18, NULL, 10);
 }
 
+/* The body of a request; it may not be larger than this. */
+static const char *
+peer_body(int fd, size_t len)
+{
+	static char data[4 << 20];
+
+	for (size_t n = 0; n < len;) {
+		ssize_t got = n < sizeof(data) ? read(fd, data + n, len - n < sizeof(data) - n ? len - n : sizeof(data) - n) : -1;
+
+		if (got <= 0)
+			_exit(0);
+		n += (size_t)got;
+	}
+	return data;
+}
+
 /* All of the request back: its head and its body. */
 static void
 peer_echo(int fd, const char *head, size_t body_len)
 {
-	char line[128], data[65536];
+	char line[128];
 	size_t n = strlen(head);
+	const char *body = peer_body(fd, body_len);
 
 	(void)snprintf(line, sizeof(line), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", n + body_len);
 	peer_say(fd, line);
 	peer_send(fd, head, n);
-	while (body_len > 0) {
-		ssize_t got = read(fd, data, body_len < sizeof(data) ? body_len : sizeof(data));
-
-		if (got <= 0)
-			_exit(0);
-		peer_send(fd, data, (size_t)got);
-		body_len -= (size_t)got;
-	}
+	peer_send(fd, body, body_len);
 }
 
 /* The same again and again, until the client has gone; a pause of pause_ms between two. */
@@ -212,6 +222,14 @@ peer_serve(struct peer *p, int fd)
 			peer_repeat(fd, "", "HTTP/1.1 103 Hints\r\n\r\n", 0);
 		} else if (text_is(path, "/early")) {		/* it answers before it has read the body (case 11.5) */
 			peer_say(fd, "HTTP/1.1 413 Too large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+			(void)shutdown(fd, SHUT_WR);
+			peer_drain(fd);
+			return;
+		} else if (text_is(path, "/early-good")) {	/* and then it reads what comes */
+			peer_say(fd, PEER_OK "Content-Length: 5\r\n\r\nhello");
+			(void)peer_body(fd, peer_body_len(head));
+		} else if (text_is(path, "/early-close")) {
+			peer_say(fd, PEER_OK "Content-Length: 5\r\nConnection: close\r\n\r\nhello");
 			(void)shutdown(fd, SHUT_WR);
 			peer_drain(fd);
 			return;

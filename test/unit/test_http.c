@@ -354,18 +354,28 @@ test_connection_is_kept(void **state)
 static void
 test_server_that_does_not_read_the_body(void **state)
 {
-	int fd = body_file(8 << 20);
+	static const char *const early[] = { "/early-good", "/early-close" };
+	int fd = body_file(4 << 20);
 	char url[128];
 	struct http_request q = request(url_of("/early", url, sizeof(url)));
 	struct report r;
 
 	q.post = true;
 	q.body_fd = fd;
-	q.body_len = 8 << 20;
+	q.body_len = 4 << 20;
 	run(&r, &q);
 	assert_int_equal(r.status, 413);
 	assert_string_equal(r.body, "no");
 	forget(&r);
+	for (size_t i = 0; i < COUNT(early); i++) {
+		print_message("  %s\n", early[i]);
+		q.url = url_of(early[i], url, sizeof(url));
+		run(&r, &q);
+		print_message("    %d \"%.60s\" %s\n", r.status, r.body, r.error);
+		assert_int_equal(r.status, 0);
+		assert_string_equal(r.error, "it answered before it had all that was sent");
+		forget(&r);
+	}
 	q.url = url_of("/stops", url, sizeof(url));
 	run(&r, &q);
 	assert_int_equal(r.status, 0);
