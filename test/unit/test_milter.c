@@ -5,7 +5,9 @@
  */
 #include "milter.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,7 +28,7 @@
 
 /* ---- the milter ---- */
 
-enum then { THEN_GO, THEN_CLOSE, THEN_REST };	/* REST: it does nothing any more */
+enum then { THEN_GO, THEN_CLOSE, THEN_REST, THEN_DEAF };	/* REST: it does nothing any more; DEAF: nor does it read */
 
 /* What it answers to a command, the nth that it hears on a connection (0: to each): packets without their lengths. */
 struct rule {
@@ -35,6 +37,7 @@ struct rule {
 	struct span	 says[SAYS_MAX];
 	bool		 raw;		/* they are octets as they are */
 	bool		 again;		/* for ever, a packet every 10 ms */
+	bool		 slowly;	/* the first of them, an octet at a time */
 	enum then	 then;
 };
 
@@ -44,6 +47,7 @@ struct peer {
 	struct buf	 in;
 	unsigned	 heard[256];
 	const struct rule *again;
+	struct span	 slow;		/* still to be said slowly */
 	bool		 rests;
 };
 
@@ -116,7 +120,7 @@ peer_answer(struct peer *p, char command)
 	for (const struct rule *r = rules; r != NULL && r->command != '\0'; r++) {
 		if (r->command != command || (r->nth != 0 && r->nth != nth))
 			continue;
-		for (size_t i = 0; i < SAYS_MAX && r->says[i].p != NULL; i++) {
+		for (size_t i = 0; i < SAYS_MAX && r->says[i].p != NULL && !r->slowly; i++) {
 			if (r->raw)
 				peer_send(p, r->says[i].p, r->says[i].len);
 			else
@@ -126,7 +130,13 @@ peer_answer(struct peer *p, char command)
 			p->again = r;
 			loop_deadline(&p->slot, loop.now_ms + 10);
 		}
-		p->rests = r->then == THEN_REST;
+		if (r->slowly) {
+			p->slow = r->says[0];
+			loop_deadline(&p->slot, loop.now_ms + 1);
+		}
+		p->rests = r->then == THEN_REST || r->then == THEN_DEAF;
+		if (r->then == THEN_DEAF)
+			loop_events(&p->slot, 0);
 		if (r->then == THEN_CLOSE)
 			peer_end(p);
 		return r->then != THEN_CLOSE;
@@ -170,6 +180,12 @@ peer_ready(void *arg, short revents)
 	size_t len;
 	ssize_t n;
 
+	if (revents == 0 && p->slow.len > 0) {
+		peer_send(p, p->slow.p, 1);
+		p->slow = text_sub(p->slow, 1, p->slow.len);
+		loop_deadline(&p->slot, p->slow.len > 0 ? loop.now_ms + 1 : LOOP_NEVER);
+		return;
+	}
 	if (revents == 0) {
 		if (send(p->fd, "\0\0\0\1", 4, MSG_NOSIGNAL) == 4 && send(p->fd, p->again->says[0].p, 1, MSG_NOSIGNAL) == 1)
 			loop_deadline(&p->slot, loop.now_ms + 10);
@@ -192,11 +208,14 @@ peer_ready(void *arg, short revents)
 static void
 peer_connects(void *arg, short revents)
 {
+	int room = 1024 * 1024;		/* it is in our loop: what it says at once must not wait for us */
+
 	for (struct peer *p = peers; p < peers + PEERS_MAX; p++) {
 		if (p->fd != -1)
 			continue;
 		p->fd = accept(listener, NULL, NULL);
 		assert_true(p->fd != -1);
+		assert_int_equal(setsockopt(p->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
 		connections++;
 		buf_init(&p->in, 1024 * 1024);
 		assert_int_equal(loop_add(&loop, &p->slot, p->fd, POLLIN, peer_ready, p), 0);
@@ -613,6 +632,8 @@ test_skip(void **state)
 
 /* ---- verdicts ---- */
 
+#define END { .command = '\0' }
+
 /* Case 11.53: each at each stage. */
 static void
 test_verdicts(void **state)
@@ -656,7 +677,36 @@ test_verdicts(void **state)
 	}
 }
 
-/* Its reply may come in any pieces. */
+/* Its replies may come in any pieces. */
+static void
+test_slow_replies(void **state)
+{
+	static const char stages[] = "CHMRTLNBE";
+	struct mail mail;
+
+	for (const char *at = stages; *at != '\0'; at++) {
+		struct rule r[] = { { .command = *at, .slowly = true, .says = { S("\0\0\0\1c") } }, END };
+
+		print_message("  %c\n", *at);
+		begin(r);
+		mail_make(&mail, text_span(message));
+		try(r, &mail);
+		assert_int_equal(mail.r.action, FILTER_ACCEPT);
+		assert_heard(OFFER CONNECT_MACROS "C[192.0.2.1]|4||192.0.2.1|\nHh.test|\n" ENVELOPE CONTENT "Q\n");
+		mail_end(&mail);
+	}
+	{
+		static const struct rule r[] = { { .command = 'E', .slowly = true, .says = { S("\0\0\0\1p\0\0\0\5hX\0v\0\0\0\0\1a") } }, END };
+
+		begin(r);
+		mail_make(&mail, text_span(message));
+		try(r, &mail);
+		assert_int_equal(mail.r.action, FILTER_ACCEPT);
+		assert_int_equal(mail.content.fields_n, 6);
+		mail_end(&mail);
+	}
+}
+
 static void
 test_progress_and_quarantine(void **state)
 {
@@ -683,7 +733,6 @@ test_progress_and_quarantine(void **state)
 /* ---- trouble ---- */
 
 #define RAW(c, ...) { .command = c, .raw = true, .says = { __VA_ARGS__ } }
-#define END { .command = '\0' }
 
 /* Cases 11.1 to 11.6, 11.50 to 11.52: each with each default_action. */
 static void
@@ -767,6 +816,69 @@ test_reply_when_none_is_due(void **state)
 	/* it is taken for the reply to what is said next: whatever it is, it is not lost */
 	assert_true(mail.r.action == FILTER_REJECT || mail.r.action == FILTER_TEMPFAIL);
 	mail_end(&mail);
+}
+
+/* Cases 11.2, 11.4: it stops reading in the middle of a large body, or has gone when we have something to say. */
+static void
+test_deaf(void **state)
+{
+	static char text[1024 * 1024];
+	static const struct { bool silent; struct rule r[2]; const char *detail; } rows[] = {
+		{ false, { { .command = 'B', .then = THEN_DEAF }, END }, "timeout at body" },
+		{ true, { { .command = 'B', .then = THEN_DEAF }, END }, "timeout at body" },
+		{ false, { { .command = 'B', .nth = 3, .then = THEN_CLOSE }, END }, "the connection was lost at body" },
+		{ true, { { .command = 'B', .nth = 3, .then = THEN_CLOSE }, END }, "the connection was lost at body" },
+		{ false, { { .command = 'L', .then = THEN_CLOSE }, END }, "the connection was lost at header" },
+		{ true, { { .command = 'L', .then = THEN_CLOSE }, END }, "the connection was lost at body" },
+		{ false, { { .command = 'L', .says = { S("r") }, .then = THEN_CLOSE }, END }, "reject at header" },	/* who hears our ABORT? */
+		{ false, { { .command = 'E', .says = { S("r") }, .then = THEN_CLOSE }, END }, "reject at eom" },
+	};
+
+	memset(text, 'x', sizeof(text));
+	memcpy(text, "A: 1\n\n", 6);
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct mail mail;
+
+		print_message("  %zu\n", i);
+		begin(rows[i].r);
+		steps = rows[i].silent ? MILTER_NR_HDR | MILTER_NR_EOH | MILTER_NR_BODY : 0;
+		milter_config.content_ms = 200;
+		mail_make(&mail, (struct span){ text, sizeof(text) });
+		try(rows[i].r, &mail);
+		assert_string_equal(mail.r.detail, rows[i].detail);
+		assert_int_equal(mail.r.action, rows[i].detail[0] == 'r' ? FILTER_REJECT : FILTER_TEMPFAIL);
+		mail_end(&mail);
+	}
+}
+
+/* Case 11.1: the queue of those not accepted is full, the kernel lets a connection hang. */
+static void
+test_connection_that_hangs(void **state)
+{
+	static char inet[64];
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t len = sizeof(in);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fill = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct mail mail;
+	int64_t from;
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(listen(fd, 0), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+	assert_int_equal(connect(fill, (struct sockaddr *)&in, sizeof(in)), 0);
+	(void)snprintf(inet, sizeof(inet), "inet:127.0.0.1:%d", ntohs(in.sin_port));
+	begin(NULL);
+	milter_config.address = inet;
+	milter_config.connect_ms = 200;
+	mail_make(&mail, text_span(message));
+	from = loop_clock_ms();
+	try(NULL, &mail);
+	assert_int_equal(mail.r.action, FILTER_TEMPFAIL);
+	assert_string_equal(mail.r.detail, "timeout of the connection at options");
+	assert_true(loop_clock_ms() - from >= 190 && loop_clock_ms() - from < 2000);
+	mail_end(&mail);
+	close(fill);
+	close(fd);
 }
 
 static void
@@ -1013,15 +1125,22 @@ test_bounds_of_changes(void **state)
 		mail_end(&mail);
 	}
 	memcpy(packet, "\0\1\0\0b", 5);
-	for (uint64_t max = MILTER_CHUNK_MAX - 1; max <= MILTER_CHUNK_MAX; max++) {
-		struct rule r[] = { { .command = 'E', .raw = true, .says = { { packet, sizeof(packet) }, S("\0\0\0\1a") } }, END };
+	for (size_t n = 2; n <= 3; n++) {	/* 131070 and 196605 octets, of 131072 */
+		struct rule r[] = { { .command = 'E', .raw = true }, END };
 
+		for (size_t i = 0; i < n; i++)
+			r[0].says[i] = (struct span){ packet, sizeof(packet) };
+		r[0].says[n] = SPAN("\0\0\0\1a");
 		begin(r);
-		config.max_message_size = max;
+		config.max_message_size = 131072 - CONTENT_GROWTH_MAX;
 		milter_config.default_action = MILTER_ACCEPT;
 		mail_make(&mail, text_span(message));
 		try(r, &mail);
-		assert_int_equal(mail.r.action, FILTER_ACCEPT);
+		assert_int_equal(mail.r.action, n == 2 ? FILTER_ACCEPT : FILTER_TEMPFAIL);
+		assert_string_equal(mail.r.esc, n == 2 ? "" : "4.7.1");
+		assert_string_equal(mail.r.detail, n == 2 ? "accept at eom" : "its new body cannot be stored at eom");
+		if (n == 2)
+			assert_int_equal(mail.content.body_len, n * MILTER_CHUNK_MAX);
 		mail_end(&mail);
 	}
 }
@@ -1035,6 +1154,7 @@ test_connection_is_kept(void **state)
 	static const struct rule accept_first[] = { { .command = 'M', .nth = 1, .says = { S("a") } }, { .command = 'E', .says = { S("r") } }, END };
 	static const struct rule goes[] = { { .command = 'M', .nth = 2, .then = THEN_CLOSE }, END };
 	static const struct rule deaf[] = { { .command = 'C', .nth = 2, .then = THEN_REST }, END };
+	static const struct rule answers[] = { { .command = 'R', .nth = 3, .then = THEN_CLOSE }, END };
 	struct milter *m;
 	struct mail mail;
 
@@ -1103,6 +1223,18 @@ test_connection_is_kept(void **state)
 	run(m, &mail);
 	assert_int_equal(connections, 3);
 	assert_int_equal(mail.r.action, FILTER_ACCEPT);
+	milter_free(m);
+	settle();
+
+	/* one that goes when it has already said something of the second message */
+	begin(answers);
+	m = milter_new(&loop, &milter_config);
+	run(m, &mail);
+	assert_int_equal(mail.r.action, FILTER_ACCEPT);
+	run(m, &mail);
+	assert_int_equal(mail.r.action, FILTER_TEMPFAIL);
+	assert_string_equal(mail.r.detail, "the connection was lost at rcpt");
+	assert_int_equal(connections, 1);
 	milter_free(m);
 	settle();
 
@@ -1412,7 +1544,8 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frames), cmocka_unit_test(test_codes), cmocka_unit_test(test_replies), cmocka_unit_test(test_dialogue),
 		cmocka_unit_test(test_steps), cmocka_unit_test(test_body), cmocka_unit_test(test_skip), cmocka_unit_test(test_verdicts),
-		cmocka_unit_test(test_progress_and_quarantine), cmocka_unit_test(test_trouble), cmocka_unit_test(test_reply_when_none_is_due),
+		cmocka_unit_test(test_slow_replies), cmocka_unit_test(test_progress_and_quarantine), cmocka_unit_test(test_trouble),
+		cmocka_unit_test(test_deaf), cmocka_unit_test(test_connection_that_hangs), cmocka_unit_test(test_reply_when_none_is_due),
 		cmocka_unit_test(test_nobody_there), cmocka_unit_test(test_long_field), cmocka_unit_test(test_changes),
 		cmocka_unit_test(test_envelope), cmocka_unit_test(test_changed_in_part), cmocka_unit_test(test_bounds_of_changes),
 		cmocka_unit_test(test_connection_is_kept), cmocka_unit_test(test_words_behind_the_last), cmocka_unit_test(test_many_at_once),
