@@ -23,7 +23,8 @@ struct http_call {
 	struct buf	 body;		/* of the answer */
 	int		 body_fd;	/* borrowed until done */
 	uint64_t	 body_at, body_len, sent;
-	bool		 early;		/* the answer's body began before all of ours was sent */
+	bool		 early;		/* the answer began before all of ours was sent */
+	bool		 headed;	/* its header is all there */
 	const char	*failed;	/* why we have ended it, where libcurl does not know that; NULL: we have not */
 	int64_t		 started_us;
 	bool		 unhurried;
@@ -131,6 +132,8 @@ finish(struct http_call *c, CURLcode result)
 	if (c->failed == NULL && result == CURLE_OK && curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
 	    status / 100 == 2 && (c->early || c->sent < c->body_len))	/* case 11.5: it cannot know what it speaks of */
 		c->failed = "it answered before it had all that was sent";
+	if (c->failed == NULL && status > 0 && !c->headed)	/* for libcurl it has no body then */
+		c->failed = "the answer ends in its header";
 	if (c->failed == NULL && result == CURLE_OK && status > 0) {
 		a.status = (int)status;
 		a.body = buf_span(&c->body);
@@ -181,12 +184,27 @@ body_again(void *arg, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
+/* A line of the answer's header, or of one before it (1xx), or of what is behind the body. */
+static size_t
+head_came(char *p, size_t size, size_t n, void *arg)
+{
+	struct http_call *c = arg;
+	struct span line = { p, size * n };
+
+	if (text_starts_nocase(line, "HTTP/")) {
+		c->headed = false;
+		c->early = c->sent < c->body_len;
+	} else if (text_is(line, "\r\n") || text_is(line, "\n")) {
+		c->headed = true;
+	}
+	return line.len;
+}
+
 static size_t
 answer_came(char *p, size_t size, size_t n, void *arg)
 {
 	struct http_call *c = arg;
 
-	c->early = c->early || c->sent < c->body_len;
 	if (buf_add(&c->body, p, size * n) == 0)
 		return size * n;
 	c->failed = "the answer is too long";
@@ -467,6 +485,8 @@ set_options(struct http_call *c, const struct http_request *q)
 	    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, clamp_ms(q->connect_ms)) != CURLE_OK ||
 	    curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, clamp_ms(q->total_ms)) != CURLE_OK ||
 	    curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, q->unix_socket) != CURLE_OK ||
+	    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, head_came) != CURLE_OK ||
+	    curl_easy_setopt(e, CURLOPT_HEADERDATA, c) != CURLE_OK ||
 	    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, answer_came) != CURLE_OK ||
 	    curl_easy_setopt(e, CURLOPT_WRITEDATA, c) != CURLE_OK ||
 	    curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->error) != CURLE_OK ||

@@ -164,6 +164,8 @@ static const struct { const char *path, *text; bool stay; } peer_answers[] = {
 	{ "/by-close", PEER_OK "\r\nhello", false },
 	{ "/once", PEER_OK "Content-Length: 5\r\n\r\nhello", false },
 	{ "/short", PEER_OK "Content-Length: 10\r\n\r\nhello", false },
+	{ "/half-head", PEER_OK "Content-Length: 0\r\n", false },
+	{ "/half-head-again", "HTTP/1.1 103 Hints\r\n\r\n" PEER_OK "Content-L", false },
 	{ "/no-end", PEER_OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false },
 	{ "/bad-chunk", PEER_OK "Transfer-Encoding: chunked\r\n\r\nxyz\r\nhello\r\n0\r\n\r\n", false },
 	{ "/coded", PEER_OK "Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", false },
@@ -179,7 +181,7 @@ static void
 peer_serve(struct peer *p, int fd)
 {
 	static char head[65536];
-	bool dies = false;
+	const char *dies = NULL;
 
 	while (peer_head(fd, head, sizeof(head))) {
 		const char *from = strchr(head, ' '), *to = from == NULL ? NULL : strchr(from + 1, ' ');
@@ -187,8 +189,10 @@ peer_serve(struct peer *p, int fd)
 		bool found = false;
 
 		__atomic_add_fetch(&p->requests, 1, __ATOMIC_SEQ_CST);
-		if (dies)
-			_exit(0);	/* without a word, when the client asks a second time */
+		if (dies != NULL) {	/* when the client asks a second time */
+			peer_say(fd, dies);
+			_exit(0);
+		}
 		for (size_t i = 0; i < PEER_PAGES && !found; i++) {
 			found = p->pages[i].path[0] != '\0' && text_is(path, p->pages[i].path);
 			if (found)
@@ -207,7 +211,10 @@ peer_serve(struct peer *p, int fd)
 			peer_echo(fd, head, peer_body_len(head));
 		} else if (text_is(path, "/echo-once")) {	/* it is gone when asked again on this connection */
 			peer_echo(fd, head, peer_body_len(head));
-			dies = true;
+			dies = "";
+		} else if (text_is(path, "/echo-half")) {	/* the same, but it begins to answer */
+			peer_echo(fd, head, peer_body_len(head));
+			dies = PEER_OK "Content-L";
 		} else if (text_is(path, "/drip")) {
 			peer_repeat(fd, PEER_OK "Content-Length: 100000\r\n\r\n", "x", 5);
 		} else if (text_is(path, "/endless")) {
@@ -227,6 +234,9 @@ peer_serve(struct peer *p, int fd)
 			return;
 		} else if (text_is(path, "/early-good")) {	/* and then it reads what comes */
 			peer_say(fd, PEER_OK "Content-Length: 5\r\n\r\nhello");
+			(void)peer_body(fd, peer_body_len(head));
+		} else if (text_is(path, "/early-empty")) {
+			peer_say(fd, PEER_OK "Content-Length: 0\r\n\r\n");
 			(void)peer_body(fd, peer_body_len(head));
 		} else if (text_is(path, "/early-close")) {
 			peer_say(fd, PEER_OK "Content-Length: 5\r\nConnection: close\r\n\r\nhello");

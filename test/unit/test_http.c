@@ -163,6 +163,8 @@ static const struct row rows[] = {
 	{ "/once", 200, "hello", "", -1, 0, 0 },
 	{ "/once", 200, "hello", "", -1, 0, 0 },
 	{ "/short", 0, "", NULL, 0, 0, 0 },
+	{ "/half-head", 0, "ends in its header", NULL, 0, 0, 0 },
+	{ "/half-head-again", 0, "ends in its header", NULL, 0, 0, 0 },
 	{ "/no-end", 0, "", NULL, 0, 0, 0 },
 	{ "/bad-chunk", 0, "", NULL, 0, 0, 0 },
 	{ "/coded", 0, "", NULL, 0, 0, 0 },
@@ -330,6 +332,30 @@ test_dead_kept_connection_is_tried_again(void **state)
 	close(fd);
 }
 
+/* Case 11.9: it has begun to answer, so it may have done what it was asked to. Less than a line of it libcurl takes for nothing. */
+static void
+test_begun_answer_is_not_asked_for_again(void **state)
+{
+	struct peer *own = peer_start(0);
+	char url[128];
+	struct http_request q;
+	struct report r;
+
+	assert_non_null(own);
+	q = request(url_at(own, "/echo-half", url, sizeof(url)));
+	q.post = true;
+	run(&r, &q);
+	assert_int_equal(r.status, 200);
+	forget(&r);
+	run(&r, &q);
+	print_message("  %d %s\n", r.status, r.error);
+	assert_string_equal(r.error, "the answer ends in its header");
+	forget(&r);
+	assert_int_equal(own->connections, 1);
+	assert_int_equal(own->requests, 2);
+	peer_stop(own);
+}
+
 static void
 test_connection_is_kept(void **state)
 {
@@ -354,7 +380,7 @@ test_connection_is_kept(void **state)
 static void
 test_server_that_does_not_read_the_body(void **state)
 {
-	static const char *const early[] = { "/early-good", "/early-close" };
+	static const char *const early[] = { "/early-good", "/early-empty", "/early-close" };
 	int fd = body_file(4 << 20);
 	char url[128];
 	struct http_request q = request(url_of("/early", url, sizeof(url)));
@@ -419,6 +445,33 @@ test_no_server(void **state)
 	run(&r, &q);
 	assert_int_equal(r.status, 0);
 	forget(&r);
+}
+
+/* Case 11.1: the queue of those not accepted is full, the kernel lets a connection hang. */
+static void
+test_connection_that_hangs(void **state)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t len = sizeof(in);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fill = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct http_request q;
+	struct report r;
+	char url[128];
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(listen(fd, 0), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+	assert_int_equal(connect(fill, (struct sockaddr *)&in, sizeof(in)), 0);
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/", ntohs(in.sin_port));
+	q = request(url);
+	q.connect_ms = 200;
+	run(&r, &q);
+	assert_int_equal(r.status, 0);
+	assert_non_null(strstr(r.error, "timed out"));
+	assert_true(r.took_us >= 195000 && r.took_us < 2000000);
+	forget(&r);
+	close(fill);
+	close(fd);
 }
 
 /* Case 11.8: neither a time that is over nor a cancelled call waits for the look-up of a name. */
@@ -712,8 +765,10 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_answers), cmocka_unit_test(test_request_head), cmocka_unit_test(test_body_is_sent_from_its_place),
-		cmocka_unit_test(test_dead_kept_connection_is_tried_again), cmocka_unit_test(test_connection_is_kept),
-		cmocka_unit_test(test_server_that_does_not_read_the_body), cmocka_unit_test(test_no_server), cmocka_unit_test(test_slow_name),
+		cmocka_unit_test(test_dead_kept_connection_is_tried_again), cmocka_unit_test(test_begun_answer_is_not_asked_for_again),
+		cmocka_unit_test(test_connection_is_kept),
+		cmocka_unit_test(test_server_that_does_not_read_the_body), cmocka_unit_test(test_no_server), cmocka_unit_test(test_connection_that_hangs),
+		cmocka_unit_test(test_slow_name),
 		cmocka_unit_test(test_what_is_refused), cmocka_unit_test(test_ca_file), cmocka_unit_test(test_unix_socket),
 		cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_few_are_unhurried), cmocka_unit_test(test_done_may_start_and_cancel),
 		cmocka_unit_test(test_full_loop_and_free), cmocka_unit_test(test_max_age),
