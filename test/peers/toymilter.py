@@ -108,6 +108,9 @@ class Toy(Milter.Base):
 	def do_addrcpt(self):
 		self.addrcpt("<carol@other.test>")
 
+	def do_addfar(self):
+		self.addrcpt("<x@far.test>")
+
 	def do_delrcpt(self):
 		self.delrcpt("<bob@local.test>")
 

@@ -1,6 +1,7 @@
 """What looks at mail, by other people, each started as the tests need it: rspamd, spamd, opendkim, clamd, a milter of libmilter's."""
 
 import base64
+import json
 import os
 import shutil
 import socket
@@ -281,6 +282,21 @@ class Peer:
 		self.socket.close()
 		for c in self.held:
 			c.close()
+
+
+class FakeRspamd(Peer):
+	"""It answers each question with the same JSON, and keeps the messages that it was shown."""
+
+	def __init__(self, result):
+		self.result, self.shown = json.dumps(result).encode(), []
+		super().__init__("json")
+
+	def answer(self, c):
+		with c, c.makefile("rb") as request:
+			while request.readline():
+				length = [int(line.split(b":")[1]) for line in iter(request.readline, b"\r\n") if line.startswith(b"Content-Length:")]
+				self.shown.append(request.read(*length))
+				c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(self.result), self.result))
 
 
 class MilterPeer(Peer):

@@ -286,7 +286,7 @@ def test_recipient_command(start, helper, status, reply):	# case 11.60
 	server = start({"smtpd.delivery": {"recipient_command": "%s - exit-%d %%{recipient}" % (helper, status)}})
 	smtp = server.connect(hello=HELLO)
 	assert smtp.cmd(b"MAIL FROM:<a@x.test>\r\n") == (250, "2.1.0")
-	assert smtp.cmd(b"RCPT TO:<bob@local.test>\r\n") in (reply, LATER if reply == CONFIGURATION else reply)
+	assert smtp.cmd(b"RCPT TO:<bob@local.test>\r\n") == reply
 
 
 def test_a_recipient_command_that_hangs(start, helper):	# case 11.60
@@ -334,7 +334,7 @@ def test_only_folders_that_are_there_get_mail(start):
 	assert smtp.cmd(CONTENT + b".\r\n") == OK
 	shutil.rmtree(server.mail + "/local.test/bob")
 	server.promised.clear()
-	assert deliver(server, b"bob") in (LATER, (550, "5.1.1"))	# it was just there, and the answer is remembered
+	assert deliver(server, b"bob") == LATER	# it was just there, and the answer is remembered
 
 
 def test_all_recipients_or_none(start):

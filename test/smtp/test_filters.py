@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 import harness
-from components import GTUBE, HAM, Peer, Spamd, checker, send
+from components import GTUBE, HAM, FakeRspamd, Peer, Spamd, checker, send
 from peers import free_port
 
 
@@ -208,6 +208,18 @@ def test_fail_modes(start, mode, want):
 	assert line.startswith(want) if mode == "open" else line == want
 	for m in server.take():
 		assert b"X-Spam" not in m.raw.replace(b"X-Spam-Flag: NO, forged", b"")
+
+
+def test_a_field_that_cannot_be_folded_is_left_out(start):		# case 9.13
+	peer = FakeRspamd({"action": "no action", "score": 1, "required_score": 15, "milter": {"add_headers": {"X-A": "x" * 999, "X-B": "x" * 993}}})
+	try:
+		server = start(checker(peer.port))
+		assert send(server, HAM).pair == (250, "2.0.0")
+		(m,) = server.take()
+		assert b"X-A:" not in m.raw and b"\nX-B: " + b"x" * 993 + b"\n" in m.raw
+		assert server.wait_log("edits_left_out", id=m.id)["count"] == "1"
+	finally:
+		peer.close()
 
 
 def test_one_is_down_and_the_other_decides(start, rspamd):		# case 11.29

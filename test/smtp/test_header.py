@@ -6,7 +6,7 @@ import os
 import pytest
 
 import harness
-from components import milter, send
+from components import FakeRspamd, checker, milter, send
 
 LEADING = [b" x\r\n", b"\tx\r\n", b" \r\nFrom: a@b.test\r\n", b"\t\r\nReceived: from evil\r\n\r\nx\r\n",
 	b" with ESMTPSA id x\r\nSubject: s\r\n\r\nx\r\n", b"\tMon, 1 Jan 2024 00:00:00 +0000\r\nx\r\n"]
@@ -62,3 +62,32 @@ def test_the_largest_header(start, filters, rest):		# case 9.7
 		assert send(server, header + rest).lines[0].startswith(want)
 	(m,) = server.take()
 	assert len(m.body) == 262144 + len(rest.replace(b"\r\n", b"\n"))
+
+
+EIGHT_BIT = b"From: \xe4@x.test\r\nSubject: \xf6\xff \x80\r\n\r\n\xfe\r\n"
+NO_NAME = b"From: \xe4@x.test\r\nX-\xfc: 1\r\nX-Spam-Flag: NO\r\n\r\n\xfe\r\n"
+
+
+@pytest.mark.parametrize("content, fields", [(EIGHT_BIT, 2), (NO_NAME, 1)])
+def test_octets_above_ascii_stay_as_they_are(start, content, fields):		# case 9.14
+	peer = FakeRspamd({"action": "no action", "score": 1, "required_score": 15})
+	stored = content.replace(b"\r\n", b"\n")
+	try:
+		server = start(checker(peer.port))
+		assert send(server, content).pair == (250, "2.0.0")
+		(m,) = server.take()
+		assert peer.shown == [stored]
+		# where a line is no field, the header of a message that gets more fields ends: what is forged behind it is nobody's header
+		lines = stored.splitlines(True)
+		want = b"".join(lines[:fields]) + (b"\n" if content is NO_NAME else b"") + b"".join(lines[fields:])
+		assert m.body.endswith(want)
+		assert all(line.startswith(b"X-Spam-") for line in m.body[:-len(want)].splitlines())
+	finally:
+		peer.close()
+
+
+@pytest.mark.parametrize("content", [EIGHT_BIT, NO_NAME, b"From: a@x.test\r\nBcc: eve@far.test\r\nbcc:\r\n\r\nx\r\n"])	# cases 9.14, 9.15
+def test_a_header_is_delivered_as_it_is(server, smtp, content):
+	assert smtp.message(content) == (250, "2.0.0")
+	(m,) = server.take()
+	assert m.body == content.replace(b"\r\n", b"\n")

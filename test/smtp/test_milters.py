@@ -198,6 +198,12 @@ def test_a_milter_that_takes_all_recipients_away(toy_server):
 	assert toy_server.take() == []
 
 
+def test_a_recipient_that_cannot_be_delivered_with_the_others(toy_server):		# case 11.54
+	toy_server.take()
+	assert send(toy_server, CONTENT % b"addfar").lines == [b"451 4.3.5 Filters are not configured properly"]
+	assert toy_server.take() == []
+
+
 def test_the_envelope_stays_where_the_configuration_does_not_let_it(start, toy):
 	server = start(milter("toy", toy.port))
 	assert send(server, CONTENT % b"addrcpt, delrcpt, from, add").pair == GOOD
