@@ -227,16 +227,32 @@ put(struct checks *s, struct milter_check *k)
 	s->end = &k->next;
 }
 
-static void
-take(struct checks *s, struct milter_check *k)
+/* The first one, which is in no list then; NULL: there is none. */
+static struct milter_check *
+pop(struct checks *s)
 {
-	struct milter_check **at = &s->head;
+	struct milter_check *k = s->head;
 
-	while (*at != k)
-		at = &(*at)->next;
-	*at = k->next;
-	if (k->next == NULL)
-		s->end = at;
+	if (k == NULL)
+		return NULL;
+	s->head = k->next;
+	if (s->head == NULL)
+		s->end = &s->head;
+	return k;
+}
+
+/* Out of the list that it is in, if it is in one. */
+static void
+take(struct checks *s, const struct milter_check *k)
+{
+	for (struct milter_check **at = &s->head; *at != NULL; at = &(*at)->next) {
+		if (*at != k)
+			continue;
+		*at = k->next;
+		if (*at == NULL)
+			s->end = at;
+		return;
+	}
 }
 
 /* The memory of a check ends; its connection, if it has one, does not. The next one may begin, from the loop. */
@@ -790,12 +806,12 @@ wake(void *arg, short revents)
 
 	(void)revents;
 	while ((k = m->waiting.head) != NULL && (m->running_n < m->config->max_checks || k->begin_at <= m->loop->now_ms)) {
+		(void)pop(&m->waiting);
 		if (m->running_n >= m->config->max_checks) {
 			trouble(k, "too many checks at once");
 		} else if (begin(k) == -1) {
 			trouble(k, "no memory for a connection");
 		} else {
-			take(&m->waiting, k);
 			put(&m->running, k);
 			m->running_n++;
 		}
@@ -897,12 +913,14 @@ milter_new(struct loop *l, const struct milter_config *c)
 void
 milter_free(struct milter *m)
 {
+	struct milter_check *k;
+
 	if (m == NULL)
 		return;
-	while (m->waiting.head != NULL)
-		milter_cancel(m->waiting.head);
-	while (m->running.head != NULL)
-		milter_cancel(m->running.head);
+	while ((k = pop(&m->waiting)) != NULL)
+		milter_cancel(k);
+	while ((k = pop(&m->running)) != NULL)
+		milter_cancel(k);
 	while (m->kept[0] != NULL)
 		drop_kept(m->kept[0]);
 	loop_remove(&m->waker);
