@@ -177,7 +177,7 @@ command_start(struct check *k, int64_t left_ms)
 {
 	static const struct child_user as_we_are = { 0 };
 	struct auth *a = k->auth;
-	char path[] = CHILD_PATH, address[2][32 + ADDRESS_MAX];
+	char path[] = "PATH=" COMMAND_PATH, address[2][32 + ADDRESS_MAX];
 	char *env[] = { path, address[0], address[1], NULL };
 	int fd = command_pipe(k), error;
 	struct child *child;

@@ -13,7 +13,6 @@
 #include "buf.h"
 #include "loop.h"
 
-#define CHILD_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"	/* of every environment */
 #define CHILD_OUTPUT_MAX 4096	/* of each child's output (standard output and error together) kept; the rest is drained */
 
 struct child_user {

@@ -262,7 +262,7 @@ add_environment(struct vector *v, const struct command *w)
 {
 	const struct tx *tx = w->tx;
 
-	buf_add_str(&v->b, CHILD_PATH);
+	buf_add_str(&v->b, "PATH=" COMMAND_PATH);
 	vector_end_word(v);
 	buf_add_str(&v->b, "SENDER=");
 	add_mailbox(&v->b, &tx->sender);

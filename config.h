@@ -22,6 +22,7 @@
 #define CONFIG_MILTERS_MAX 8
 #define CONFIG_HOOKS_MAX 16
 #define CONFIG_FILE_MAX (1024 * 1024)
+#define COMMAND_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"	/* PATH of every command */
 
 enum listener_mode { MODE_SMTP, MODE_SUBMISSION, MODE_SMTPS, MODE_ALT, MODE__MAX };
 enum bare_newline { NEWLINE_REJECT, NEWLINE_NORMALIZE, NEWLINE__MAX };

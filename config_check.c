@@ -88,20 +88,13 @@ is_executable(const char *path)
 	return access(path, X_OK) == 0;
 }
 
-/* A name without a slash is looked for as the child will: in PATH. */
+/* A name without a slash is looked for as the child will: in its own PATH. */
 static bool
-is_in_path(const struct loader *l, const char *name)
+is_in_path(const char *name)
 {
-	const char *path = NULL;
-	struct span rest, dir;
+	struct span rest = text_span(COMMAND_PATH), dir;
 	char full[4096];
 
-	for (char *const *e = l->environ; e != NULL && *e != NULL; e++)
-		if (strncmp(*e, "PATH=", 5) == 0)
-			path = *e + 5;
-	if (path == NULL)
-		return true;	/* the child's own default is searched, which is not known here */
-	rest = text_span(path);
 	while (text_token(&rest, ":", &dir)) {
 		int n = snprintf(full, sizeof(full), "%.*s/%s", (int)dir.len, dir.p, name);
 
@@ -123,7 +116,7 @@ check_command(struct loader *l, const struct key *k, size_t i, const struct word
 		key_error(l, k, i, "'%.100s' is the program, which no expansion can name; write its path", program);
 	else if (*program != '/' && strchr(program, '/') != NULL)
 		key_error(l, k, i, "'%.100s' is a relative path; write one that begins with /", program);
-	else if (*program == '/' ? !is_executable(program) : !is_in_path(l, program))
+	else if (*program == '/' ? !is_executable(program) : !is_in_path(program))
 		key_error(l, k, i, "'%.100s' cannot be executed: %s; correct the path, or the file's mode", program, strerror(errno));
 	for (size_t n = 1; n < w->n; n++) {
 		unsigned x = check_expansions(l, k, i, w->v[n], allowed);

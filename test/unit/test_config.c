@@ -926,6 +926,8 @@ static const struct {
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = bin/sh\n", "c:7: [smtpd.delivery] command: 'bin/sh' is a relative path; ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /nowhere/x\n",	/* case 12.9 */
 	    "c:7: [smtpd.delivery] command: '/nowhere/x' cannot be executed: No such file or directory; ..." },
+	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = no-such-program\n",
+	    "c:7: [smtpd.delivery] command: 'no-such-program' cannot be executed: No such file or directory; ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /tmp\n",
 	    "c:7: [smtpd.delivery] command: '/tmp' cannot be executed: Is a directory; ..." },
 	{ SMTPD LISTENER "[smtpd.delivery]\ncommand = /etc/passwd\n",
@@ -1646,6 +1648,27 @@ the_sample_loads(void **state)
 	config_free(c);
 }
 
+/* A program without a path is looked for where it will be when it runs, whatever the PATH that we were started with. */
+static void
+programs_are_looked_for_in_their_own_path(void **state)
+{
+	char ours[64], *env[] = { ours, NULL };
+	struct config *c;
+
+	(void)state;
+	(void)snprintf(ours, sizeof(ours), "PATH=%s", path);
+	write_file(SPAN(SMTPD LISTENER "[smtpd.delivery]\ncommand = sh\n"));
+	c = load_as(file, env, NULL, 0);
+	assert_string_equal(errors, "");
+	assert_non_null(c);
+	config_free(c);
+	write_file(SPAN(SMTPD LISTENER "[smtpd.delivery]\ncommand = c\n"));	/* the file itself */
+	assert_int_equal(chmod(file, 0755), 0);
+	assert_null(load_as(file, env, NULL, 0));
+	assert_one_error("c:7: [smtpd.delivery] command: 'c' cannot be executed: No such file or directory; ...");
+	assert_int_equal(chmod(file, 0644), 0);
+}
+
 static int
 setup(void **state)
 {
@@ -1698,6 +1721,7 @@ main(void)
 		cmocka_unit_test(papers_know_every_key),
 		cmocka_unit_test(variables_have_one_meaning),
 		cmocka_unit_test(the_sample_loads),
+		cmocka_unit_test(programs_are_looked_for_in_their_own_path),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
