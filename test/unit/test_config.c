@@ -17,6 +17,7 @@
 #include "config_address.h"
 #include "config_keys.h"
 #include "hook.h"
+#include "paper.h"
 #include "policy.h"
 
 #define ERRORS_MAX 65536
@@ -1532,24 +1533,10 @@ too_many_issuers(void **state)
 	assert_one_error("c:32: [smtpd.auth.oauth last]: 'last' is one issuer too many; at most 8 are possible");
 }
 
-/* The file beside the program, whole; the tests are run from the top folder. */
-static void
-read_paper(const char *name, char *out)
-{
-	FILE *f = fopen(name, "rb");
-	size_t n;
-
-	print_message("%s\n", name);
-	assert_non_null(f);
-	n = fread(out, 1, OUT_MAX - 1, f);
-	out[n] = '\0';
-	assert_int_equal(fclose(f), 0);
-}
-
 static void
 papers_know_every_key(void **state)
 {
-	static char sample[OUT_MAX], paper[OUT_MAX], manual[OUT_MAX];
+	static char sample[OUT_MAX], paper[PAPER_MAX], manual[PAPER_MAX];
 	char section[64] = "", key[64], want[160];
 	FILE *f = fmemopen(sample, sizeof(sample), "w");
 	char *line, *rest = sample, *section_at = NULL;

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "folder.h"
+#include "paper.h"
 #include "waits.h"
 
 #define STR(s) ((char *)(uintptr_t)(s))	/* argument vectors are not const, for history's sake */
@@ -270,6 +271,38 @@ environment_and_words(void **state)
 	assert_ptr_equal(strstr(contents("stdin"), "Return-Path: "), contents("stdin"));
 }
 
+/* Those of all events together are those of smtpd.conf(5). */
+static void
+variables_of_the_manual(void **state)
+{
+	const char *part = manual_part(".Sh DELIVERY COMMANDS"), *item = " .It Ev ";
+	char script[256], name[64], want[80], *seen, *line;
+	size_t n = 0;
+
+	(void)snprintf(script, sizeof(script), "tr '\\0' '\\n' </proc/$$/environ | sed 's/=.*//' >>%s/seen", folder);
+	put("seen", "\n");
+	for (int event = 0; event < HOOK__MAX; event++)
+		assert_int_equal(run_one((enum hook_event)event, script).r.action, FILTER_ACCEPT);
+	for (const char *p = part; (p = strstr(p, item)) != NULL; n++) {
+		p += strlen(item);
+		assert_int_equal(sscanf(p, "%63s", name), 1);
+		print_message("%s in the manual\n", name);
+		(void)snprintf(want, sizeof(want), "\n%s\n", name);
+		assert_non_null(strstr(contents("seen"), want));
+	}
+	assert_true(n > 0);
+	seen = strdup(contents("seen"));
+	for (char *rest = seen; (line = strsep(&rest, "\n")) != NULL;) {
+		if (*line == '\0')
+			continue;
+		print_message("%s in the environment\n", line);
+		(void)snprintf(want, sizeof(want), "%s%.60s ", item, line);
+		assert_non_null(strstr(part, want));
+	}
+	free(seen);
+	assert_non_null(strstr(part, COMMAND_PATH " "));
+}
+
 static void
 values_that_are_not_handed_on(void **state)	/* cases 5.23, 5.24, 5.26 */
 {
@@ -360,6 +393,37 @@ much_output(void **state)
 	assert_ptr_equal(strstr(o.fields, "A: 1\nA: 2\n"), o.fields);
 	o = run_one(HOOK_MESSAGE, "cat /dev/zero | head -c 3000000; echo; echo X-A: 1");
 	assert_int_equal(o.edits, 0);
+}
+
+/* The bounds of smtpd.conf(5), and the names that it says are not added (case 9.13). */
+static void
+fields_of_the_manual(void **state)
+{
+	static const struct { const char *form; int n; } bounds[] = {
+		{ " the first %d octets ", CHILD_OUTPUT_MAX }, { " at most %d octets.", CONTENT_NAME_MAX }, { " at most %d fields", CONTENT_EDITS_MAX }
+	};
+	const char *part = manual_part(".Ss [smtpd.hook NAME]\\&"), *begin = " are not added: ", *end;
+	char want[64];
+	struct span rest, name;
+	size_t n = 0;
+
+	for (size_t i = 0; i < COUNT(bounds); i++) {
+		(void)snprintf(want, sizeof(want), bounds[i].form, bounds[i].n);
+		print_message("%s\n", want);
+		assert_non_null(strstr(part, want));
+	}
+	part = strstr(part, begin);
+	assert_non_null(part);
+	part += strlen(begin);
+	end = strstr(part, ", and all that begin with Content- or Resent-. ");
+	assert_non_null(end);
+	rest = (struct span){ part, (size_t)(end - part) };
+	for (; text_token(&rest, ",", &name); n++) {
+		print_message("%.*s\n", (int)name.len, name.p);
+		assert_true(content_is_structural(text_trim(name)));
+	}
+	assert_int_equal(n, 12);
+	assert_true(content_is_structural(SPAN("Content-X")) && content_is_structural(SPAN("Resent-X")));
 }
 
 /* What reaches the message is what content.c makes of it. */
@@ -617,8 +681,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(exits_and_output), T(what_hangs_or_is_not_there), T(environment_and_words), T(values_that_are_not_handed_on), T(fields_to_add),
-		T(much_output), T(fields_in_the_message), T(one_after_the_other), T(so_many_at_once),
+		T(exits_and_output), T(what_hangs_or_is_not_there), T(environment_and_words), T(variables_of_the_manual), T(values_that_are_not_handed_on),
+		T(fields_to_add), T(much_output), T(fields_of_the_manual), T(fields_in_the_message), T(one_after_the_other), T(so_many_at_once),
 		T(the_queue_is_bounded_and_its_end_tells_everybody), T(they_run_as_the_delivery_user), T(the_block_list), T(the_archive),
 	};
 
