@@ -172,6 +172,7 @@ install: $(SMTPD)
 	install -D -m 755 $(SMTPD) $(DESTDIR)$(PREFIX)/sbin/smtpd
 	install -D -m 644 doc/smtpd.8 $(DESTDIR)$(PREFIX)/share/man/man8/smtpd.8
 	install -D -m 644 doc/smtpd.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/smtpd.conf.5
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/smtpd contrib/hooks/*
 
 # The libraries stay (build/deps, build/host), they take minutes; distclean leaves nothing.
 clean:

@@ -456,7 +456,7 @@ check_hooks(struct loader *l)
 		if (h->command.n > 0)
 			(void)check_command(l, command, i, &h->command, is_known ? known[h->event] : X_ALL);
 		else if (!key_is_bad(l->c, command, i))
-			key_error(l, command, i, "'' is no command; write such as /usr/local/bin/archive");
+			key_error(l, command, i, "'' is no command; write such as /usr/local/lib/smtpd/archive /var/archive");
 	}
 }
 

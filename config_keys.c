@@ -193,7 +193,7 @@ const struct key config_keys[] = {
 	    "What becomes of a message that it wants set aside."),
 
 	K(hook_config, HOOK, "event", enum, event, enum hook_event, "message", 0, 0, hook_events, "#message", "When it runs."),
-	K(hook_config, HOOK, "command", command, command, struct words, "", 0, 0, NULL, "#/usr/local/bin/archive %{id}",
+	K(hook_config, HOOK, "command", command, command, struct words, "", 0, 0, NULL, "#/usr/local/lib/smtpd/archive /var/archive",
 	    "The command; its exit status is the verdict."),
 	K(hook_config, HOOK, "timeout", time, timeout_ms, int64_t, "30s", 100, 10 * 60 * 1000, NULL, NULL, "How long it may take."),
 

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 
 import pytest
 
 import harness
+import pki
 
 HELLO = b"EHLO t.test\r\n"
 OK = (250, "2.0.0")
@@ -264,6 +266,58 @@ def test_the_sample_is_a_file(place):
 	sample = subprocess.run([place.program, "-S"], capture_output=True, text=True, check=True, timeout=harness.PATIENCE)
 	result = run(place, ["-t"], sample.stdout)
 	assert result.returncode == 0, result.stderr
+
+
+def examples():
+	"""(paper, configuration) of each example in the manual and in README.md."""
+	with open(os.path.join(harness.TOP, "doc/smtpd.conf.5"), encoding="utf-8") as f:
+		manual = f.read().split("\n.Sh EXAMPLES\n")[1]
+	with open(os.path.join(harness.TOP, "README.md"), encoding="utf-8") as f:
+		readme = f.read().split("\n## Configurations\n")[1].split("\n## ")[0]
+	found = [("manual", text) for text in re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed$", manual, re.M | re.S)]
+	return found + [("readme", text.replace("\n    ", "\n")) for text in re.findall(r"(?:\n {4}[^\n]*)+", readme)]
+
+
+def here(text, folder):
+	"""The example, with programs and files that are there."""
+	def program(match):
+		ours = match.group(2).startswith("/usr/local/lib/smtpd/")
+		return match.group(1) + (folder + "/hooks/" + os.path.basename(match.group(2)) if ours else "/bin/true")
+	text = re.sub(r"^(\w*command = )(\S+)", program, text, flags=re.M)
+	return re.sub(r"(?<= )/etc/[\w./-]+", folder + "/file", text)
+
+
+# What an example leaves out.
+REST = {"server": "hostname = mx.local.test", "smtpd": "domains = local.test", "smtpd.listener": "address = 127.0.0.1:0",
+	"smtpd.delivery": "maildir = /tmp/%{user}"}
+
+
+@pytest.fixture(scope="module")
+def stand_ins(place):
+	"""A folder with our hooks, and a certificate with its key for any other file."""
+	ca = pki.make(place)
+	shutil.copytree(os.path.join(harness.TOP, "contrib/hooks"), ca.path("hooks"))
+	with open(ca.path("file"), "w", encoding="ascii") as out:
+		os.chmod(out.name, 0o600)
+		if harness.ROOT:
+			os.chown(out.name, harness.NOBODY, harness.NOBODY)
+		for path in ca.issue("mail", ["mail.example.com"]):
+			with open(path, encoding="ascii") as f:
+				out.write(f.read())
+	return ca.folder
+
+
+@pytest.mark.parametrize("paper,text", examples())
+def test_the_examples_are_good(place, stand_ins, paper, text):
+	rest = "".join("[%s%s]\n%s\n" % (name, " rest" if name == "smtpd.listener" else "", keys) for name, keys in REST.items()
+		if not re.search(r"^\[%s[] ]" % re.escape(name), text, re.M))
+	result = run(place, ["-t"], here(text, stand_ins) + "\n" + rest)
+	assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_there_are_examples():
+	papers = [paper for paper, text in examples()]
+	assert papers.count("manual") == 3 and papers.count("readme") >= 7
 
 
 @pytest.mark.parametrize("args,code", [(["-V"], 0), (["-h"], 0), (["-x"], 2), (["-o"], 2), (["nonsense"], 2)])

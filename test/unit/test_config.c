@@ -877,7 +877,7 @@ static const struct {
 	{ BASE "[smtpd.hook]\n", "c:8: [smtpd.hook]: the hook has no name; write [smtpd.hook archive]" },
 	{ BASE "[smtpd.hook a]\ncommand = /bin/sh %{recipient} %{id}\n",
 	    "c: [smtpd.hook a] event: '' is no time to run; write connect, mail, rcpt or message" },
-	{ BASE "[smtpd.hook a]\nevent = message\n", "c: [smtpd.hook a] command: '' is no command; write such as /usr/local/bin/archive" },
+	{ BASE "[smtpd.hook a]\nevent = message\n", "c: [smtpd.hook a] command: '' is no command; write such as /usr/local/lib/smtpd/archive /var/archive" },
 	{ BASE HOOKED "data\n", "c:10: [smtpd.hook h] event: 'data' is not one of connect, mail, rcpt, message; write one of these" },
 	{ BASE HOOKED "mail\n[smtpd.hook b]\nevent = rcpt\ncommand = /nowhere\n",
 	    "c:13: [smtpd.hook b] command: '/nowhere' cannot be executed: No such ..." },
