@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "metrics.h"
+#include "paper.h"
 
 #define TEXT_MAX (1024 * 1024)
 #define HALF (UINT64_C(1) << 31)	/* where lo hands over to hi */
@@ -407,6 +408,35 @@ fixed_values(void **state)
 			assert_string_not_equal(metrics_name(a), metrics_name(b));
 }
 
+/* smtpd.conf(5) has each metric, and below "Labels" each list, whole and in its order; no others. */
+static void
+the_manual(void **state)
+{
+	const char *part = manual_part(".Sh METRICS");
+	char want[512];
+	size_t lists = 0;
+
+	for (enum metric m = 0; m < M__MAX; m++) {
+		(void)snprintf(want, sizeof(want), " %s ", metrics_name(m));
+		print_message("%s\n", want);
+		assert_non_null(strstr(part, want));
+	}
+	assert_int_equal(occurrences(part, " smtpd_") + occurrences(part, " process_"), M__MAX);
+	part = manual_part(".Ss Labels");
+	for (enum metrics_label l = ML_GIVEN__MAX; l < ML__MAX; l++, lists++) {
+		struct buf b;
+
+		buf_fixed(&b, want, sizeof(want));
+		for (unsigned slot = 0; metrics_value(l, slot) != NULL; slot++)
+			buf_printf(&b, "%s %s", slot == 0 ? "" : ",", metrics_value(l, slot));
+		buf_add_str(&b, ". ");
+		assert_non_null(buf_str(&b));
+		print_message("%s\n", want);
+		assert_int_equal(occurrences(part, want), 1);
+	}
+	assert_int_equal(occurrences(part, " .It "), lists);
+}
+
 /* ---- text ---- */
 
 static const char idle[] =
@@ -539,6 +569,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(label_slots, setup, teardown),
 		cmocka_unit_test_setup_teardown(invented, setup, teardown),
 		cmocka_unit_test_setup_teardown(fixed_values, setup, teardown),
+		cmocka_unit_test(the_manual),
 		cmocka_unit_test_setup_teardown(golden, setup, teardown),
 		cmocka_unit_test_setup_teardown(pieces, setup, teardown),
 	};
