@@ -431,6 +431,15 @@ def test_a_login_relays(server, alice):
 	assert message.endswith(STORED)
 
 
+def test_what_a_user_sends_hides_where_it_is_from(server, alice):	# cases 9.10, 9.15
+	content = FROM + b"Bcc: bob@local.test\r\n\r\nbody\r\n"
+	assert alice.message(content, b"alice@local.test", (b"x@far.test",))[0] == 250
+	((_, message),) = relayed(server)
+	assert b"\nReceived: from submission (hidden)\n\tby mx.local.test with ESMTPA id " in message
+	assert b"127.0.0." not in message and b"t.test\n" not in message
+	assert message.endswith(b"\n" + content.replace(b"\r\n", b"\n"))
+
+
 def test_one_message_is_ours_or_foreign(server, alice):
 	assert alice.cmd(b"MAIL FROM:<alice@local.test>\r\n")[0] == 250
 	assert alice.cmd(b"RCPT TO:<bob@local.test>\r\n")[0] == 250

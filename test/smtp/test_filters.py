@@ -160,6 +160,12 @@ def test_spamassassin(start, spamd):
 	assert b"X-Spam-Flag: NO" in ham.raw and b"X-Spam-Score: 7.00" in toy.raw and b"X-Spam-Flag: YES" in toy.raw
 
 
+def test_spamassassin_refuses_nothing_by_itself(start, spamd):
+	server = start(checker(spamd.port, "spamassassin"))
+	assert send(server, b"Subject: x\r\n\r\n" + GTUBE + b"\r\n").pair == (250, "2.0.0")
+	assert b"\nX-Spam-Flag: YES\n" in server.take()[0].raw
+
+
 @pytest.mark.parametrize("hello, sender, score", [(b"toy.test", b"a@x.test", b"6.50"), (b"t.test", b"toy@x.test", b"6.30"),
 	(b"t.test", b"a@x.test", b"0.00")])
 def test_spamassassin_knows_the_client_and_the_sender(start, spamd, hello, sender, score):
