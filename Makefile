@@ -188,7 +188,7 @@ help:
 	@echo "asan              build/asan/smtpd: the program with AddressSanitizer and UBSan"
 	@echo "fuzz fuzz-short   build the fuzz targets (build/fuzz); run each for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "valgrind          the unit tests under valgrind"
-	@echo "lint              gcc, clang, cppcheck, clang-tidy"
+	@echo "lint              gcc, clang, cppcheck, clang-tidy, the manual pages"
 	@echo "bench bench-quick figures side by side with other servers"
 	@echo "install           below PREFIX ($(PREFIX)) and DESTDIR"
 	@echo "clean distclean   remove what was built; the libraries and archives as well"
