@@ -16,6 +16,7 @@
 #include "deliver.h"
 #include "filters.h"
 #include "hook.h"
+#include "names.h"
 #include "oauth.h"
 #include "pool.h"
 #include "sandbox.h"
@@ -184,7 +185,7 @@ static int
 agent_init(struct agent *a)
 {
 	const struct config *c = a->config;
-	size_t children = c->max_deliveries + DELIVER_CHECKS_MAX + c->max_auths + HOOKS_MAX, calls = FETCHES_MAX;
+	size_t children = c->max_deliveries + DELIVER_CHECKS_MAX + c->max_auths + HOOKS_MAX + NAMES_CALLS_MAX, calls = FETCHES_MAX;
 
 	for (size_t i = 0; i < c->checkers_n; i++)
 		calls += c->checkers[i].max_checks;

@@ -208,6 +208,7 @@ request_mail(struct front *f, const struct request *q)
 		return;
 	}
 	c->work = w;
+	filters_expect(a->filters, c->address);
 	if (filters_want(a->filters, HOOK_MAIL)) {
 		w->busy = true;
 		filters_envelope(a->filters, HOOK_MAIL, &w->tx, NULL, mail_hooked, w);

@@ -158,6 +158,12 @@ config_default_domain(const struct config *c)
 }
 
 bool
+config_wants_names(const struct config *c)
+{
+	return c->client_names && (c->checkers_n > 0 || c->milters_n > 0);
+}
+
+bool
 config_is_ours(const struct config *c, const char *domain)
 {
 	for (size_t i = 0; i < c->domains.n; i++)

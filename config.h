@@ -140,6 +140,7 @@ struct config {
 	enum rcpt_rejection recipient_rejection;
 	enum sender_check sender_check;
 	char		*senders_file;		/* "": none. "user address address ...", # comments */
+	bool		 client_names;
 
 	struct words	 command;		/* [smtpd.delivery]; exactly one of command and maildir, the other has n == 0 / "" */
 	char		*maildir;		/* a path with %{domain} and %{user} */
@@ -220,6 +221,8 @@ int		 config_print_sample(FILE *f);
 
 /* Of addresses that have none: the first of domains, or the hostname where there are no domains. */
 const char	*config_default_domain(const struct config *c);
+/* Whether something is to know clients' names. */
+bool		 config_wants_names(const struct config *c);
 /* Whether mail to a domain, as smtp_domain() writes it, is for us. */
 bool		 config_is_ours(const struct config *c, const char *domain);
 

@@ -17,6 +17,7 @@
 
 #define PROCESSES_SPARE 8	/* master, agent, Maildir writers, and a reload's */
 #define PROCESSES_HOOKS 20	/* HOOKS_MAX of hook.h */
+#define PROCESSES_NAMES 16	/* NAMES_CALLS_MAX of names.h */
 #define X_ALL ((1u << X__MAX) - 1)
 
 const char *const expansion_names[X__MAX] = {
@@ -642,6 +643,8 @@ check_system(struct loader *l)
 		processes += c->max_auths;
 	if (c->hooks_n > 0)
 		processes += PROCESSES_HOOKS;
+	if (config_wants_names(c))
+		processes += PROCESSES_NAMES;
 	if (getrlimit(RLIMIT_NPROC, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY && !key_is_bad(c, deliveries, 0) &&
 	    processes + c->max_deliveries > rl.rlim_cur) {	/* case 13.11 */
 		key_error(l, deliveries, 0, "'%u' is too many: the system allows %llu processes (ulimit -u), of which smtpd itself "

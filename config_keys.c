@@ -92,6 +92,8 @@ const struct key config_keys[] = {
 	    "As whom users may send: their own addresses, any of their domain, or (off) anyone."),
 	K_STRING("smtpd", "senders_file", path, senders_file, "", "#/etc/smtpd/senders",
 	    "More addresses of users: \"user address address ...\" a line."),
+	K(config, "smtpd", "client_names", bool, client_names, bool, "yes", 0, 0, NULL, NULL,
+	    "Whether checkers and milters are told clients' names, which are looked up by DNS."),
 
 	K(listener, LISTENER, "address", address, address, char *, ":25", 0, 0, NULL, ":25",
 	    "Where to listen: :25 (IPv4 and IPv6), 192.0.2.1:25 or [2001:db8::1]:25."),

@@ -12,6 +12,7 @@
 
 #include "hook.h"
 #include "milter.h"
+#include "names.h"
 #include "rspamd.h"
 #include "spamd.h"
 
@@ -31,6 +32,7 @@ struct filters {
 	struct spamd	*spamd[CONFIG_CHECKERS_MAX];
 	struct milter	*milters[CONFIG_MILTERS_MAX];
 	struct hooks	*hooks;
+	struct names	*names;		/* NULL: nobody wants them */
 	struct metrics	*metrics;
 	size_t		 pending;
 };
@@ -50,6 +52,7 @@ struct pass {
 	const struct mailbox *rcpt;	/* borrowed until done; of an event of the envelope that has one */
 	filters_done	*done;
 	void		*arg;
+	struct names_wait name;
 	struct content	 content;
 	bool		 has_content;	/* a message, not an event of the envelope */
 	struct opinion	 opinions[CONFIG_CHECKERS_MAX];
@@ -575,7 +578,8 @@ filters_new(struct loop *l, const struct config *c, struct http *http, struct ch
 	for (size_t i = 0; i < c->milters_n; i++)
 		if ((f->milters[i] = milter_new(l, &c->milters[i])) == NULL)
 			goto fail;
-	if ((f->hooks = hooks_new(l, c, children)) == NULL)
+	if ((f->hooks = hooks_new(l, c, children)) == NULL ||
+	    (config_wants_names(c) && (f->names = names_new(l, children, names_look_up)) == NULL))
 		goto fail;
 	return f;
 fail:
@@ -597,6 +601,7 @@ filters_free(struct filters *f)
 	for (size_t i = 0; i < CONFIG_MILTERS_MAX; i++)
 		milter_free(f->milters[i]);
 	hooks_free(f->hooks);
+	names_free(f->names);
 	loop_remove(&f->waker);
 	free(f);
 }
@@ -605,6 +610,13 @@ bool
 filters_want_message(const struct filters *f)
 {
 	return f->config->checkers_n > 0 || f->config->milters_n > 0 || hooks_wants(f->hooks, HOOK_MESSAGE);
+}
+
+void
+filters_expect(struct filters *f, const char *address)
+{
+	if (f->names != NULL)
+		names_expect(f->names, address);
 }
 
 static struct pass *
@@ -623,15 +635,10 @@ pass_new(struct filters *f, filters_done *done, void *arg)
 	return p;
 }
 
-void
-filters_message(struct filters *f, struct tx *tx, filters_done *done, void *arg)
+static void
+begin(struct pass *p)
 {
-	struct pass *p = pass_new(f, done, arg);
-
-	if (p == NULL)
-		return;
-	p->tx = tx;
-	if (content_load(&p->content, tx) == -1) {
+	if (content_load(&p->content, p->tx) == -1) {
 		add_detail(p, "content", strerror(errno));
 		if (errno == EFBIG)
 			refuse(p, NULL, 550, "5.6.0", "Header too large");
@@ -641,10 +648,33 @@ filters_message(struct filters *f, struct tx *tx, filters_done *done, void *arg)
 		return;
 	}
 	p->has_content = true;
-	if (f->config->checkers_n > 0)
+	if (p->f->config->checkers_n > 0)
 		start_checkers(p);
 	else
 		next_milter(p);
+}
+
+static void
+named(void *arg, const char *name)
+{
+	struct pass *p = arg;
+
+	memcpy(p->tx->client_name, name, strlen(name) + 1);
+	begin(p);
+}
+
+void
+filters_message(struct filters *f, struct tx *tx, filters_done *done, void *arg)
+{
+	struct pass *p = pass_new(f, done, arg);
+
+	if (p == NULL)
+		return;
+	p->tx = tx;
+	if (f->names != NULL)
+		names_get(f->names, tx->client_address, &p->name, named, p);
+	else
+		begin(p);
 }
 
 bool

@@ -25,13 +25,18 @@ typedef void filters_done(void *arg, const struct filters_story *s);
 
 /* Loop slots that it may use at once, with what c configures. */
 size_t		filters_slots(const struct config *c);
-/* The loop, c, http (NULL: no checker needs it), children and m are borrowed until filters_free(). NULL with errno. */
+/*
+ * The loop, c, http (NULL: no checker needs it), children (with room for HOOKS_MAX and NAMES_CALLS_MAX more) and m are borrowed until
+ * filters_free(). NULL with errno.
+ */
 struct filters	*filters_new(struct loop *l, const struct config *c, struct http *http, struct children *children,
 		struct metrics *m);
 /* After children_end(), before http_free(). */
 void		filters_free(struct filters *f);
 /* Whether a complete message is shown to anything. */
 bool		filters_want_message(const struct filters *f);
+/* One of a client at this address may come: what can be found out before may begin. */
+void		filters_expect(struct filters *f, const char *address);
 /*
  * Show them a message, which they may change: tx->fd is the agent's alone, nothing is in front of its body yet. tx is borrowed until done,
  * which is called exactly once, from the loop or from inside this call.

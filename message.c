@@ -51,7 +51,7 @@ add_date(struct buf *b, time_t now)
 	    tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
-/* On the line that has begun, or on one of its own where that would have 78 octets (case 9.10). part: at most 77. */
+/* On the line that has begun, or on one of its own where that would have 78 octets (case 9.10). */
 static void
 add_part(struct buf *b, const char *part)
 {
@@ -78,13 +78,19 @@ add_protocol(struct buf *b, const struct tx *tx)
 static void
 add_received(struct buf *b, const struct tx *tx, time_t now)
 {
-	char address[SMTP_ADDRESS_MAX + 1], part[64];
+	char address[SMTP_ADDRESS_MAX + 1], part[300];
 
 	if (tx->auth_user[0] != '\0') {	/* where one of our users is, is nobody's business; what it calls itself may tell too (case 9.10) */
 		buf_add_str(b, "Received: from submission (hidden)");
 	} else {
+		const char *name = tx->client_name;
+
 		buf_printf(b, "Received: from %s", tx->helo[0] == '\0' ? "unknown" : tx->helo);
-		(void)snprintf(part, sizeof(part), "([%s%s])", strchr(tx->client_address, ':') != NULL ? "IPv6:" : "", tx->client_address);	/* fits */
+		(void)snprintf(part, sizeof(part), "(%s", name);	/* all of it fits */
+		if (name[0] != '\0')
+			add_part(b, part);
+		(void)snprintf(part, sizeof(part), "%s[%s%s])", name[0] == '\0' ? "(" : "", strchr(tx->client_address, ':') != NULL ? "IPv6:" : "",
+		    tx->client_address);
 		add_part(b, part);
 	}
 	buf_printf(b, "\n\tby %s", tx->config->hostname);

@@ -28,6 +28,7 @@ struct tx {
 	uint64_t		 session;	/* for log lines */
 	const struct config	*config;	/* borrowed until exit */
 	const struct listener	*listener;	/* borrowed until exit */
+	char			 client_name[SMTP_DOMAIN_MAX + 1];	/* by DNS, and its addresses include the client's; "": not known */
 	uint16_t		 client_port;	/* 0: not known */
 	const char		*client_address;	/* these seven are borrowed from the session until the transaction ends; "" is absent */
 	const char		*helo;

@@ -1,7 +1,7 @@
 /*
  * milter_say.c - what a milter hears of a message: its packets and macros, stage by stage.
  *
- * Forms and macros are those of Postfix, whose milters we want to work with. Names of addresses are not looked up here.
+ * Forms and macros are those of Postfix, whose milters we want to work with.
  */
 #include "milter_say.h"
 
@@ -16,12 +16,13 @@ add_macro(struct buf *b, const char *name, const char *value)
 	milter_add_str(b, text_span(value));
 }
 
-/* "unknown": names of addresses are not looked up here. */
+/* A name that its addresses do not confirm is none, in {client_ptr} neither. */
 static void
 macros_connect(const struct milter_words *w, struct buf *b)
 {
 	const struct tx *tx = w->tx;
-	char address[80], port[8];
+	const char *name = tx->client_name[0] == '\0' ? "unknown" : tx->client_name;
+	char address[80], port[8], both[SMTP_DOMAIN_MAX + 80];
 
 	(void)snprintf(port, sizeof(port), "%u", (unsigned)tx->client_port);
 	(void)snprintf(address, sizeof(address), "%s%.64s", strchr(tx->client_address, ':') != NULL ? "IPv6:" : "", tx->client_address);
@@ -29,11 +30,11 @@ macros_connect(const struct milter_words *w, struct buf *b)
 	add_macro(b, "{daemon_name}", tx->listener->name);
 	add_macro(b, "v", "smtpd");
 	add_macro(b, "{client_addr}", address);
-	add_macro(b, "{client_name}", "unknown");
+	add_macro(b, "{client_name}", name);
 	add_macro(b, "{client_port}", port);
-	add_macro(b, "{client_ptr}", "unknown");
-	(void)snprintf(address, sizeof(address), "unknown [%.64s]", tx->client_address);
-	add_macro(b, "_", address);
+	add_macro(b, "{client_ptr}", name);
+	(void)snprintf(both, sizeof(both), "%s [%.64s]", name, tx->client_address);
+	add_macro(b, "_", both);
 }
 
 static void
@@ -47,9 +48,13 @@ put_connect(const struct milter_words *w, struct buf *b)
 		buf_add_char(b, 'U');
 		return;
 	}
-	buf_add_char(b, '[');
-	buf_add_str(b, address);
-	milter_add_str(b, SPAN("]"));
+	if (w->tx->client_name[0] != '\0') {
+		milter_add_str(b, text_span(w->tx->client_name));
+	} else {
+		buf_add_char(b, '[');
+		buf_add_str(b, address);
+		milter_add_str(b, SPAN("]"));
+	}
 	buf_add_char(b, strchr(address, ':') != NULL ? '6' : '4');
 	buf_add(b, port, sizeof(port));
 	milter_add_str(b, text_span(address));

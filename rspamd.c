@@ -437,6 +437,7 @@ make_headers(struct headers *h, const struct tx *tx, const char *password, const
 	headers_add(h, "Queue-ID", tx->id);
 	headers_add(h, "IP", tx->client_address);
 	headers_add(h, "Helo", tx->helo);
+	headers_add(h, "Hostname", tx->client_name);
 	headers_add(h, "User", tx->auth_user);
 	headers_add(h, "TLS-Version", tx->tls_version);
 	headers_add(h, "TLS-Cipher", tx->tls_cipher);

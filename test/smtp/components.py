@@ -56,6 +56,11 @@ rspamd_config:register_symbol{ name='TOY_EDIT', type='normal', score=0, callback
   task:set_milter_reply({ add_headers = { ['X-Added'] = 'by rspamd' }, remove_headers = { ['X-Edit'] = 0 } })
   return true
 end}
+rspamd_config:register_symbol{ name='TOY_CLIENT', type='normal', score=0, callback=function(task)
+  if not task:get_header('X-Who') then return end
+  task:set_milter_reply({ add_headers = { ['X-Client'] = task:get_hostname() or 'nobody' } })
+  return true
+end}
 """
 
 
@@ -160,7 +165,7 @@ class Spamd(Daemon):
 		self.write("conf/toy.cf", "use_bayes 0\ndns_available no\nrequired_score 5.0\nreport_safe 0\n"
 			"body GTUBE /XJS\\*C4JDBQADN1\\.NSBN3\\*2IDNEN\\*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL\\*C\\.34X/\nscore GTUBE 1000\n"
 			"header TOY_HEADER X-Toy =~ /./\nscore TOY_HEADER 7.0\n"
-			"header TOY_RELAY X-Spam-Relays-Trusted =~ /^\\[ ip=127\\.0\\.0\\.1 rdns= helo=toy\\.test by=mx\\.local\\.test /\nscore TOY_RELAY 6.5\n"
+			"header TOY_RELAY X-Spam-Relays-Trusted =~ /^\\[ ip=127\\.0\\.0\\.1 rdns=localhost helo=toy\\.test by=mx\\.local\\.test /\nscore TOY_RELAY 6.5\n"
 			"header TOY_SENDER EnvelopeFrom =~ /^toy\\@x\\.test$/\nscore TOY_SENDER 6.3\n"
 			"header TOY_AUTH X-Spam-Relays-Trusted =~ / auth=ESMTPSA /\nscore TOY_AUTH 6.1\n")
 		self.run("-L", "-x", "-i", "127.0.0.1", "-p", str(self.port), "-A", "127.0.0.1", "-H", self.folder, "-C", conf,

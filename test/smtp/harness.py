@@ -483,7 +483,7 @@ class FarServer(Server):
 	def __init__(self, place, sections=None, **how):
 		super().__init__(place, sections, root=True, before=["unshare", "--net", "sh", "-c", self.NETWORK, "sh"], **how)
 
-	def dial(self, address):
+	def inside(self, make):
 		"""A socket belongs to the network of the thread that made it."""
 		result = []
 
@@ -491,11 +491,14 @@ class FarServer(Server):
 			libc = ctypes.CDLL(None, use_errno=True)
 			with open("/proc/%d/ns/net" % self.process.pid) as network:
 				assert libc.setns(network.fileno(), 0x40000000) == 0, os.strerror(ctypes.get_errno())	# CLONE_NEWNET
-			result.append(socket.create_connection(address, PATIENCE))
+			result.append(make())
 		thread = threading.Thread(target=run)
 		thread.start()
 		thread.join()
 		return result[0]
+
+	def dial(self, address):
+		return self.inside(lambda: socket.create_connection(address, PATIENCE))
 
 
 # ---- the client ----

@@ -325,7 +325,7 @@ def test_what_a_milter_hears_of_the_client(start, toy):
 		for sender in (b"a@x.test", b"b@x.test"):		# on the same connection, and of the same session
 			assert client.message(CONTENT % b"tell", sender) == GOOD
 			(m,) = server.take()
-			assert told(m) == {"client": "[127.0.0.1] ('127.0.0.1', %d) t.test" % port, "ports": "%d %d" % (port, port), "login": login,
+			assert told(m) == {"client": "localhost ('127.0.0.1', %d) t.test" % port, "ports": "%d %d" % (port, port), "login": login,
 				"sender": "<%s>" % sender.decode(), "parameters": "()", "rcpts": "['<bob@local.test>']", "fields": "5", "octets": "9"}
 
 

@@ -17,6 +17,7 @@
 #include "config_address.h"
 #include "config_keys.h"
 #include "hook.h"
+#include "names.h"
 #include "paper.h"
 #include "policy.h"
 
@@ -210,7 +211,7 @@ every_field(void **state)
 	    "max_spool_memory = 65536\nmax_auth_failures = 11\nmax_auths = 12\nauth_failures_per_ip = 0\nmax_header_size = 4k\n"
 	    "[smtpd.timeouts]\nconnection = 1d\ncommand = 1500ms\ndelivery = 9m\nshutdown = 0s\nhandshake = 2m\nauth = 3s\n"
 	    "[server.tls]\ncert_file = /etc/passwd, /etc/group\nkey_file = /dev/null,/dev/null\nmin_version = 1.1\nself_signed = no\n"
-	    "[smtpd]\nsender_check = domain\nsenders_file = /etc/passwd\n"
+	    "[smtpd]\nsender_check = domain\nsenders_file = /etc/passwd\nclient_names = no\n"
 	    "[smtpd.listener mx]\nauth = required\nrequire_tls = yes\ntrusted_networks = 192.0.2.1, fd00::/8\n"
 	    "[smtpd.relay]\ncommand = sh %{user}\n"
 	    "[smtpd.auth]\npasswd_file = /dev/null\n"
@@ -278,6 +279,7 @@ every_field(void **state)
 	assert_false(c->self_signed);
 	assert_int_equal(c->sender_check, SENDER_DOMAIN);
 	assert_string_equal(c->senders_file, "/etc/passwd");
+	assert_false(c->client_names || config_wants_names(c));
 	assert_int_equal(c->listeners[0].auth, AUTH_REQUIRED);
 	assert_true(c->listeners[0].require_tls);
 	assert_int_equal(c->listeners[0].trusted_networks.n, 2);
@@ -390,6 +392,7 @@ defaults(void **state)
 	assert_false(c->self_signed);
 	assert_int_equal(c->sender_check, SENDER_EXACT);
 	assert_string_equal(c->senders_file, "");
+	assert_true(c->client_names && !config_wants_names(c));
 	assert_int_equal(c->listeners[0].auth, AUTH_OFF);
 	assert_true(c->listeners[0].require_tls);
 	assert_int_equal(c->relay_command.n, 0);
@@ -1381,6 +1384,23 @@ hooks_fit_the_limit_of_processes(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NPROC, &old), 0);
 }
 
+static void
+look_ups_of_names_fit_the_limit_of_processes(void **state)
+{
+#define MILTERED BASE "[smtpd.milter m]\naddress = unix:/m\n[smtpd.limits]\nmax_deliveries = 42\n[smtpd]\nclient_names = "
+	struct rlimit old, low;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NPROC, &old), 0);
+	low = old;
+	low.rlim_cur = 50 + NAMES_CALLS_MAX;
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &low), 0);
+	config_free(load_good(MILTERED "no\n"));
+	assert_null(load(SPAN(MILTERED "yes\n")));
+	assert_one_error("c:11: [smtpd.limits] max_deliveries: '42' is too many: ...");
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &old), 0);
+}
+
 /* A secret: printed as such, read from its file, wiped. */
 static void
 secrets(void **state)
@@ -1700,6 +1720,7 @@ main(void)
 		cmocka_unit_test(odd_words_print_the_same),
 		cmocka_unit_test(deliveries_fit_the_limit_of_processes),
 		cmocka_unit_test(hooks_fit_the_limit_of_processes),
+		cmocka_unit_test(look_ups_of_names_fit_the_limit_of_processes),
 		cmocka_unit_test(secrets),
 		cmocka_unit_test(secrets_have_twins),
 		cmocka_unit_test(root_needs_users),

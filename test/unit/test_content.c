@@ -419,7 +419,7 @@ changes(void **state)
 		assert_delivered(&tx, text_span(rows[i].want));
 		assert_int_equal(message_trace(&tx, 0), 0);
 		text = delivered(&tx, &len);
-		assert_true(text_starts_nocase((struct span){ text, len }, "Return-Path: <>\nReceived: from h.test"));
+		assert_true(text_starts_nocase((struct span){ text, len }, "Return-Path: <>\nReceived: from h.test ([192.0.2.1])\n\tby "));
 		assert_string_equal(strchr(strstr(text, "1970"), '\n') + 1, rows[i].want);
 		free(text);
 		edits_clear(&e);

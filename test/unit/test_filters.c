@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "hook.h"
+#include "names.h"
 #include "rspamd.h"
 
 static char hostname[] = "mx.test", none[] = "";
@@ -82,6 +83,41 @@ answer(size_t i)
 	if (said[i].text != NULL)
 		(void)text_copy(r.text, sizeof(r.text), text_span(said[i].text));
 	asked[i].done(asked[i].arg, &r);
+}
+
+static struct names_wait *asker;	/* for a name; NULL: nobody */
+
+struct names *
+names_new(struct loop *l, struct children *c, child_fn *look_up)
+{
+	assert_ptr_equal(look_up, names_look_up);
+	return (struct names *)&asker;
+}
+
+void
+names_free(struct names *n)
+{
+	(void)n;
+}
+
+void
+names_expect(struct names *n, const char *address)
+{
+	fail();
+}
+
+void
+names_get(struct names *n, const char *address, struct names_wait *w, names_done *done, void *arg)
+{
+	assert_string_equal(address, "192.0.2.1");
+	*w = (struct names_wait){ .done = done, .arg = arg };
+	asker = w;
+}
+
+int
+names_look_up(const void *address)
+{
+	return 1;
 }
 
 /* ---- the rows ---- */
@@ -331,12 +367,41 @@ a_wait_is_a_part_of_the_timeout(void **state)
 	close(tx.fd);
 }
 
+/* Who looks at the message is told its client's name. */
+static void
+a_name_is_waited_for(void **state)
+{
+	static const struct row row = { .said = { NO }, .n = 1 };
+	struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
+	    .tls_version = "", .tls_cipher = "", .tls_name = "", .size = MESSAGE_ROOM };
+	struct filters *f;
+
+	(void)state;
+	configure(&row);
+	config.client_names = true;
+	f = filters_new(&loop, &config, NULL, children, NULL);
+	assert_non_null(f);
+	calls = 0;
+	tx.fd = memfd_create("message", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(tx.fd, MESSAGE_ROOM), 0);
+	filters_message(f, &tx, note, NULL);
+	assert_true(calls == 0 && asked[0].done == NULL && filters_pending(f) == 1);
+	asker->done(asker->arg, "client.test");
+	assert_non_null(asked[0].done);
+	assert_string_equal(tx.client_name, "client.test");
+	answer(0);
+	assert_true(calls == 1 && story.verdict.code == 0 && filters_pending(f) == 0);
+	filters_free(f);
+	close(tx.fd);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(merging),
 		cmocka_unit_test(a_place_is_waited_for), cmocka_unit_test(a_wait_is_a_part_of_the_timeout),
+		cmocka_unit_test(a_name_is_waited_for),
 	};
 
 	log_init(LOG_ERROR, LOG_LOGFMT, "test");

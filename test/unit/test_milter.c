@@ -518,6 +518,15 @@ test_dialogue(void **state)
 	    "DTi|ID|\nT\nLA| 1|\nDNi|ID|\nN\nDEi|ID|\nE\nQ\n");
 	mail_end(&mail);
 
+	/* a client that has a name */
+	begin(NULL);
+	mail_make(&mail, SPAN("A: 1\n\n"));
+	(void)snprintf(mail.tx.client_name, sizeof(mail.tx.client_name), "c.test");
+	try(NULL, &mail);
+	assert_true(has_heard("DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|192.0.2.1|{client_name}|c.test|{client_port}|0|"
+	    "{client_ptr}|c.test|_|c.test [192.0.2.1]|\nCc.test|4||192.0.2.1|"));
+	mail_end(&mail);
+
 	/* an unknown client; NUL in a field */
 	begin(NULL);
 	mail_make(&mail, SPAN("A: 1\0" "2\n\n"));

@@ -453,6 +453,7 @@ questions(void **state)
 	tx.tls_version = "TLSv1.2";
 	tx.tls_cipher = "ECDHE-X";
 	tx.client_address = "2001:db8::1";
+	(void)snprintf(tx.client_name, sizeof(tx.client_name), "client.test");
 	(void)snprintf(tx.sender.local, sizeof(tx.sender.local), "j\xc3\xbcrgen, m%%");
 	(void)snprintf(tx.sender.domain, sizeof(tx.sender.domain), "local.test");
 	(void)snprintf(rcpts[1].local, sizeof(rcpts[1].local), "a\"b");
@@ -461,7 +462,7 @@ questions(void **state)
 	assert_non_null(rspamd_start(r, &tx, checker.timeout_ms, tell, &t));
 	assert_string_equal(asked.url, "https://rspamd.test/base/checkv2");
 	assert_string_equal(asked.ca_file, "/ca.pem");
-	assert_string_equal(asked.headers, "Queue-ID: 0123456789abcdef0123\nIP: 2001:db8::1\nHelo: h.test\nUser: user@local.test\n"
+	assert_string_equal(asked.headers, "Queue-ID: 0123456789abcdef0123\nIP: 2001:db8::1\nHelo: h.test\nHostname: client.test\nUser: user@local.test\n"
 	    "TLS-Version: TLSv1.2\nTLS-Cipher: ECDHE-X\nMTA-Name: mx.test\nMTA-Tag: mx\nSettings-ID: in\nPassword: s3cret\n"
 	    "From: \"j%C3%BCrgen, m%\"@local.test\nRcpt: bob0@local.test\nRcpt: \"a\\\"b\"@local.test\nRcpt: postmaster\n");
 	assert_true(asked.q.connect_ms == 500 && asked.q.total_ms == 500);
