@@ -635,9 +635,22 @@ pass_new(struct filters *f, filters_done *done, void *arg)
 	return p;
 }
 
+static bool
+milters_want_recipients(const struct filters *f)
+{
+	for (size_t i = 0; i < f->config->milters_n; i++)
+		if (milter_wants_recipients(f->milters[i]))
+			return true;
+	return false;
+}
+
 static void
 begin(struct pass *p)
 {
+	if (p->rcpt != NULL) {
+		next_milter_of_rcpt(p);
+		return;
+	}
 	if (content_load(&p->content, p->tx) == -1) {
 		add_detail(p, "content", strerror(errno));
 		if (errno == EFBIG)
@@ -680,10 +693,7 @@ filters_message(struct filters *f, struct tx *tx, filters_done *done, void *arg)
 bool
 filters_want(const struct filters *f, enum hook_event event)
 {
-	for (size_t i = 0; event == HOOK_RCPT && i < f->config->milters_n; i++)
-		if (milter_wants_recipients(f->milters[i]))
-			return true;
-	return hooks_wants(f->hooks, event);
+	return hooks_wants(f->hooks, event) || (event == HOOK_RCPT && milters_want_recipients(f));
 }
 
 void
@@ -695,8 +705,10 @@ filters_envelope(struct filters *f, enum hook_event event, struct tx *tx, const 
 		return;
 	p->tx = tx;
 	p->rcpt = rcpt;
-	if (event == HOOK_RCPT)
-		next_milter_of_rcpt(p);
+	if (event == HOOK_RCPT && f->names != NULL && milters_want_recipients(f))
+		names_get(f->names, tx->client_address, &p->name, named, p);
+	else if (event == HOOK_RCPT)
+		begin(p);
 	else
 		hooks_run(f->hooks, event, tx, rcpt, hooks_done, p);
 }
