@@ -38,7 +38,7 @@ count_message(const struct work *w, const struct verdict *v)
 	}
 	if (v->code / 100 == 2) {
 		metrics_add(m, M_MESSAGES_RECEIVED, w->listener_slot, metrics_find(m, ML_DOMAIN, text_span(domain)), 0, 1);
-		metrics_observe(m, M_MESSAGES_SIZE, 0, (int64_t)(w->tx.size - w->tx.header_at));
+		metrics_observe(m, M_MESSAGES_SIZE, 0, (int64_t)(w->tx.size - message_at(&w->tx)));
 		return;
 	}
 	for (size_t i = 0; i < COUNT(reasons) && !w->delivering && !w->filtered; i++)
@@ -68,7 +68,7 @@ story_tell(const struct work *w, const struct verdict *v, const char *detail)
 	log_info(tx->session, "message", LF_STR("id", tx->id), LF_STR("listener", tx->listener->name),
 	    LF_STR("client", w->address), LF_STR("helo", w->helo), LF_STR("user", w->auth_user), LF_STR("tls", tx->tls_version),
 	    LF_STR("cipher", tx->tls_cipher), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
-	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - tx->header_at),
+	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - message_at(tx)),
 	    LF_STR("agent", deliver_agent_name(w->agent->deliver, tx)),
 	    LF_STR("result", v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),
 	    LF_STR("reply", reply), LF_STR("detail", detail), LF_STR("spam_score", w->score), LF_STR("filters", w->filters),

@@ -228,6 +228,17 @@ def test_a_field_that_cannot_be_folded_is_left_out(start):		# case 9.13
 		peer.close()
 
 
+def test_the_size_of_a_message_that_was_changed_and_refused(start):
+	peer = FakeRspamd({"action": "no action", "score": 1, "required_score": 15, "milter": {"remove_headers": {"X-Toy": 0}}})
+	try:
+		server = start(dict(checker(peer.port), spamcheck={"add_headers": "no"}), prepare=lambda s: {"smtpd.hook last": {"event": "message",
+			"command": harness.script(os.path.join(s.folder, "hook"), "exit 77\n")}})
+		assert send(server, b"X-Toy: 1\r\nSubject: s\r\n\r\nx\r\n").pair == (550, "5.7.1")
+		assert server.wait_log("message")["size"] == str(len(b"Subject: s\n\nx\n"))
+	finally:
+		peer.close()
+
+
 def test_one_is_down_and_the_other_decides(start, rspamd):		# case 11.29
 	peer = Peer("refuse")
 	server = start(dict(checker(rspamd.port), **checker(peer.port, "spamassassin")))
