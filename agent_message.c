@@ -176,7 +176,7 @@ request_message(struct front *f, const struct request *q)
 	struct agent *a = f->agent;
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
-	bool filters = filters_want_message(a->filters);
+	bool filters = filters_want_message(a->filters), clean;
 	const char *why;
 
 	if (w == NULL || w->busy || w->tx.fd == -1) {
@@ -201,12 +201,12 @@ request_message(struct front *f, const struct request *q)
 	}
 	if (!filters && !message_finish(w))
 		return;
-	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &v, &why)) {
+	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &clean, &v, &why) || (!clean && !policy_clean(&w->tx, &v, &why))) {
 		message_done(w, &v, why);
 	} else if (filters) {
 		w->filters_us = loop_clock_us();
 		filters_message(a->filters, &w->tx, message_filtered, w);
-	} else {
+	} else if (clean || message_finish(w)) {	/* a new file has no trace fields */
 		message_deliver(w);
 	}
 }

@@ -1,7 +1,7 @@
 /*
- * header.c - a message's header block: its fields, and the address of From.
+ * header.c - a message's header block: its fields, the address of From, who has made Authentication-Results.
  *
- * RFC 5322 2.2 (fields), 3.2 and 3.4 (addresses), 4 (obsolete forms). Each octet is looked at a bounded number of times; nothing
+ * RFC 5322 2.2 (fields), 3.2 and 3.4 (addresses), 4 (obsolete forms); 8601 2.2. Each octet is looked at a bounded number of times; nothing
  * is nested but comments, which are counted. Neither NUL nor CR gets into a message of ours (cases 1.11, 1.31).
  */
 #include "header.h"
@@ -283,4 +283,42 @@ header_from_text(enum header_from r)
 	};
 
 	return texts[r];
+}
+
+/* ---- Authentication-Results ---- */
+
+/* RFC 2045 5.1; 6532 3.2 for octets of UTF-8. */
+static bool
+is_token(char c)
+{
+	return is_8bit(c) || (is_vchar(c) && strchr("()<>@,;:\\\"/[]?=", c) == NULL);
+}
+
+/* The token or quoted string that s begins with, without what quotes it; false: it is none, or longer than any domain. */
+static bool
+take_value(struct span s, char *value, size_t size, size_t *len)
+{
+	bool quoted = s.len > 0 && s.p[0] == '"';
+	size_t n = 0, i = quoted;
+
+	for (; i < s.len && (quoted ? s.p[i] != '"' : is_token(s.p[i])); i++) {
+		if (quoted && s.p[i] == '\\' && i + 1 < s.len)
+			i++;
+		if (n == size)
+			return false;
+		value[n++] = s.p[i];
+	}
+	*len = n;
+	return n > 0 && !(quoted && i == s.len);
+}
+
+bool
+header_authserv_is(struct span value, const char *domain)
+{
+	char id[4 * SMTP_DOMAIN_MAX], got[SMTP_DOMAIN_MAX + 1];	/* U-labels may be longer than their A-labels */
+	size_t len;
+
+	if (!skip_cfws(&value) || !take_value(value, id, sizeof(id), &len))
+		return true;
+	return smtp_domain((struct span){ id, len }, true, got) && strcmp(got, domain) == 0;
 }

@@ -1,7 +1,7 @@
 /*
- * header.h - a message's header block: its fields, and the address of From. No I/O, no allocation.
+ * header.h - a message's header block: its fields, the address of From, who has made Authentication-Results. No I/O, no allocation.
  *
- * RFC 5322 2.2, 3.4, 4.5 (obsolete forms are read where a reader of mail would take them for the field); 2047; 6532 (UTF-8).
+ * RFC 5322 2.2, 3.4, 4.5 (obsolete forms are read where a reader of mail would take them for the field); 2047; 6532 (UTF-8); 8601.
  */
 #ifndef HEADER_H
 #define HEADER_H
@@ -42,5 +42,11 @@ enum header_from {
 enum header_from header_from(struct span message, bool utf8, struct mailbox *m);
 /* A constant for the log and the reply. */
 const char	*header_from_text(enum header_from r);
+
+/*
+ * Whether the value of an Authentication-Results field has this domain, in smtp_domain()'s form, as its authserv-id (RFC 8601 2.2),
+ * or none that can be read.
+ */
+bool		header_authserv_is(struct span value, const char *domain);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "content.h"
 #include "header.h"
 
 #define FIRST_READ 16384	/* octets of a message, in which nearly every header ends */
@@ -53,9 +54,18 @@ read_start(const struct tx *tx, char *p, uint64_t size, struct span *start, bool
 	return true;
 }
 
+/* Our own word on who has sent the message, forged (RFC 8601 5), and the envelope's sender, which the last one adds (RFC 5321 4.4). */
+static bool
+is_ours_to_write(const struct tx *tx, struct span name, struct span value)
+{
+	return (text_is_nocase(name, "Authentication-Results") && header_authserv_is(value, tx->config->hostname)) ||
+	    (text_is_nocase(name, "Return-Path") && !tx->foreign);
+}
+
 /* What the header block says: a loop, and whether the login may send with this From. false with what the client is told, and why. */
 static bool
-judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct span message, struct verdict *v, const char **why)
+judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct span message, bool *clean, struct verdict *v,
+    const char **why)
 {
 	struct span rest = message;
 	struct header_field field;
@@ -63,8 +73,10 @@ judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struc
 	enum header_from found;
 	size_t received = 0, fields = 0;
 
-	for (; fields <= HEADER_FIELDS_MAX && header_next(&rest, &field); fields++)
+	for (; fields <= HEADER_FIELDS_MAX && header_next(&rest, &field); fields++) {
 		received += text_is_nocase(field.name, "Received");
+		*clean = *clean && !is_ours_to_write(tx, field.name, field.value);
+	}
 	if (fields > HEADER_FIELDS_MAX || message.len - rest.len > tx->config->max_header_size) {
 		verdict_set(v, 550, "5.6.0", "Header too large");
 		*why = fields > HEADER_FIELDS_MAX ? "too many header fields" : "header too large";
@@ -89,13 +101,14 @@ judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struc
 }
 
 bool
-policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct verdict *v, const char **why)
+policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, bool *clean, struct verdict *v, const char **why)
 {
 	uint64_t max = tx->config->max_header_size + 1;	/* with the octet that tells whether the header ends there */
 	char first[FIRST_READ], *all = NULL;
 	struct span start = { NULL, 0 };
 	bool is_cut = false, good = false, is_read = read_start(tx, first, max < FIRST_READ ? max : FIRST_READ, &start, &is_cut);
 
+	*clean = true;
 	if (is_cut && max > FIRST_READ) {
 		all = malloc((size_t)max);
 		is_read = all != NULL && read_start(tx, all, max, &start, &is_cut);
@@ -107,8 +120,29 @@ policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, stru
 		*why = "header too large";
 		verdict_set(v, 550, "5.6.0", "Header too large");
 	} else {
-		good = judge_header(tx, senders, now_ms, start, v, why);
+		good = judge_header(tx, senders, now_ms, start, clean, v, why);
 	}
 	free(all);
+	return good;
+}
+
+bool
+policy_clean(struct tx *tx, struct verdict *v, const char **why)
+{
+	struct content c = { 0 };
+	bool good = content_load(&c, tx) == 0;
+
+	for (size_t i = c.fields_n; i-- > 0;)
+		if (is_ours_to_write(tx, c.fields[i].name, c.fields[i].value))
+			content_delete(&c, i);
+	good = good && content_write(&c, tx) == 0;
+	if (!good) {
+		*why = strerror(errno);
+		if (errno == EFBIG)
+			verdict_set(v, 550, "5.6.0", "Header too large");
+		else
+			verdict_set(v, 452, "4.3.1", "Insufficient system storage");
+	}
+	content_clear(&c);
 	return good;
 }

@@ -3,7 +3,7 @@
  *
  * The first octet chooses UTF-8, the rest is a message. The fields, with what is between and behind them, are the message again
  * without a gap; a start that is not cut has as long a header block; an address found prints and reads back to itself; with a
- * second From field there is none.
+ * second From field there is none. Of two hosts, results that can be read are one's at most; a host in front makes them its own.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -93,6 +93,23 @@ check_second_field(struct span message, bool utf8, size_t fields, const struct m
 	}
 }
 
+static void
+check_authserv(struct span value)
+{
+	bool first = header_authserv_is(value, "mx.test"), second = header_authserv_is(value, "other.test");
+	struct span more = { NULL, strlen(" MX.test;") + value.len };
+	char *p = malloc(more.len);
+
+	must(p != NULL);
+	memcpy(p, " MX.test;", strlen(" MX.test;"));
+	memcpy(p + strlen(" MX.test;"), value.p, value.len);
+	more.p = p;
+	must(header_authserv_is(more, "mx.test") && !header_authserv_is(more, "other.test"));
+	free(p);
+	if (first && second)	/* nobody's */
+		must(header_authserv_is(value, "third.test"));
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -108,6 +125,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	utf8 = (data[0] & 1) != 0;
 	message = (struct span){ (const char *)data + 1, size - 1 };
 	fields = check_fields(message);
+	check_authserv(message);
 	for (size_t cut = message.len; cut > 0; cut /= 2)
 		must(header_is_cut(text_sub(message, 0, cut)) || header_len(text_sub(message, 0, cut)) == header_len(message));
 	got = header_from(message, utf8, &m);

@@ -1,10 +1,12 @@
 """What looks at mail, by other people, each started as the tests need it: rspamd, spamd, opendkim, clamd, a milter of libmilter's."""
 
 import base64
+import http.server
 import json
 import os
 import shutil
 import socket
+import socketserver
 import struct
 import subprocess
 import sys
@@ -227,6 +229,49 @@ class Toy(Libmilter):
 		self.port = free_port()
 		shutil.copy(os.path.join(harness.TOP, "test", "peers", "toymilter.py"), self.folder)
 		self.run(self.path("toymilter.py"), "inet:%d@127.0.0.1" % self.port, port=self.port)
+
+
+class Recorder:
+	"""An rspamd that finds nothing, answers as it is told to, and remembers what it was sent. path: of its unix socket, else it has a port."""
+
+	def __init__(self, path=None):
+		self.requests = []	# (path, header, body)
+		self.answers = {"/checkv2": (200, b'{"action":"no action"}'), "/learnspam": (200, b'{"success":true}')}
+		recorder = self
+
+		class Handler(http.server.BaseHTTPRequestHandler):
+			protocol_version = "HTTP/1.1"
+
+			def do_POST(self):
+				body = self.rfile.read(int(self.headers["Content-Length"]))
+				recorder.requests.append((self.path, self.headers, body))
+				status, answer = recorder.answers[self.path]
+				self.send_response(status)
+				self.send_header("Content-Length", str(len(answer)))
+				self.end_headers()
+				self.wfile.write(answer)
+
+			def log_message(self, *_):
+				pass
+		if path is None:
+			self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+			self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
+		else:
+			self.server = socketserver.ThreadingUnixStreamServer(path, Handler)
+			self.server.daemon_threads = True
+			os.chmod(path, 0o666)
+			self.url = "unix:" + path
+		threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+	def bodies(self, path, count=0):
+		"""Of all requests for it so far, which are so many at least."""
+		found = lambda: [body for p, _, body in self.requests if p == path]
+		harness.until(lambda: len(found()) >= count, "%d requests for %s" % (count, path))
+		return found()
+
+	def close(self):
+		self.server.shutdown()
+		self.server.server_close()
 
 
 class Peer:

@@ -62,6 +62,13 @@ def rspamd(place, key):
 	d.stop()
 
 
+@pytest.fixture
+def recorder():
+	r = components.Recorder()
+	yield r
+	r.close()
+
+
 def recipients_file(place):
 	path = os.path.join(place.path, "recipients")
 	if not os.path.exists(path):

@@ -1,5 +1,6 @@
 /*
- * test_header.c - header fields, and the address of From (SECURITY-CASES 9.1 to 9.9; RFC 5322 appendix A).
+ * test_header.c - header fields, the address of From, and whose Authentication-Results are (SECURITY-CASES 9.1 to 9.12; RFC 5322
+ * appendix A, 8601 appendix B).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -320,6 +321,50 @@ every_answer_has_a_text(void **unused)
 			assert_string_not_equal(header_from_text((enum header_from)r), header_from_text((enum header_from)other));
 }
 
+/* ---- Authentication-Results ---- */
+
+#define OURS(value_) { SPAN(value_), true }
+#define THEIRS(value_) { SPAN(value_), false }
+
+static const struct {
+	struct span	value;
+	bool		ours;	/* mx.xn--bcher-kva.test */
+} authserv_rows[] = {
+	OURS(" mx.xn--bcher-kva.test; none"), OURS("mx.xn--bcher-kva.test;none"), OURS(" MX.XN--BCHER-KVA.TEST; none"),
+	OURS(" mx.xn--bcher-kva.test"), OURS(" mx.xn--bcher-kva.test 1; none"), OURS(" mx.xn--bcher-kva.test/1; none"),
+	OURS(" mx.xn--bcher-kva.test\n 1; none"), OURS("\n mx.xn--bcher-kva.test\n\t; none"), OURS(" \t\n \n\tmx.xn--bcher-kva.test; none"),
+	OURS(" (a (b) \\) c)\n (d)mx.xn--bcher-kva.test(e) (f) 1 (g); none"), OURS(" (other.test) mx.xn--bcher-kva.test; none"),
+	OURS(" \"mx.xn--bcher-kva.test\"; none"), OURS(" (x) \"MX.xn--bcher-kva.test\" 1; none"), OURS(" \"mx\\.xn--bcher-kv\\a.test\"; none"),
+	OURS(" mx.b\xc3\xbc" "cher.test; none"), OURS(" \"mx.B\xc3\x9c" "CHER.test\"; none"), OURS(" mx.xn--bcher-kva.test.; none"),
+	/* others, and what is as long */
+	THEIRS(" other.test; none"), THEIRS(" other.test 1; dkim=pass (mx.xn--bcher-kva.test) header.d=mx.xn--bcher-kva.test"),
+	THEIRS(" (mx.xn--bcher-kva.test) other.test; none"), THEIRS(" \"other.test\"; none"), THEIRS(" mx.xn--bcher-kva.test2; none"),
+	THEIRS(" xmx.xn--bcher-kva.test; none"), THEIRS(" x.mx.xn--bcher-kva.test; none"), THEIRS(" xn--bcher-kva.test; none"),
+	THEIRS(" mx.b\xc3\xb6" "cher.test; none"), THEIRS(" mx-xn--bcher-kva.test; none"), THEIRS(" \"mx .xn--bcher-kva.test\"; none"),
+	THEIRS(" spf=none (sender IP is 192.0.2.1) smtp.mailfrom=x.test; dkim=none"),	/* what has no id at all */
+	/* appendix B */
+	THEIRS(" example.org 1; none"), THEIRS(" example.com;\n  spf=pass smtp.mailfrom=example.net"),
+	THEIRS(" foo.example.net (foobar) 1 (baz);\n   dkim (Because I like it) / 1 (One yay) = (wait for it) fail\n"
+	    "     policy (A dot can go here) . (like that) expired\n     (this surprised me) = (as I wasn't expecting it) 1362471462"),
+	/* nobody's */
+	OURS(""), OURS(" "), OURS(" ;"), OURS("; mx.xn--bcher-kva.test; none"), OURS(" \"\"; none"), OURS(" (mx.xn--bcher-kva.test"),
+	OURS(" (a (b) other.test; none"), OURS(" (\\"), OURS(" \"mx.xn--bcher-kva.test"), OURS(" \"other.test; none"), OURS(" \"\\"),
+	OURS(" =?utf-8?q?mx.xn--bcher-kva.test?=; none"), OURS(" <mx.xn--bcher-kva.test>; none"),
+};
+
+static void
+whose_results(void **unused)
+{
+	(void)unused;
+	for (size_t i = 0; i < COUNT(authserv_rows); i++) {
+		struct span value = exact(authserv_rows[i].value);
+
+		print_row(value);
+		assert_int_equal(header_authserv_is(value, "mx.xn--bcher-kva.test"), authserv_rows[i].ours);
+		release(value);
+	}
+}
+
 /* ---- bounds ---- */
 
 /* prefix, n times unit, suffix; to be freed. */
@@ -391,7 +436,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fields), cmocka_unit_test(every_octet_in_a_name), cmocka_unit_test(from),
 		cmocka_unit_test(a_field_cut_short_is_never_another_address), cmocka_unit_test(every_octet_in_an_address),
-		cmocka_unit_test(every_answer_has_a_text), cmocka_unit_test(a_thousand_fields_and_one_more),
+		cmocka_unit_test(every_answer_has_a_text), cmocka_unit_test(whose_results), cmocka_unit_test(a_thousand_fields_and_one_more),
 		cmocka_unit_test(large_and_linear),
 	};
 
