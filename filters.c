@@ -100,6 +100,21 @@ refuse(struct pass *p, const struct filter_report *r, int code, const char *esc,
 	verdict_set(&p->story.verdict, code, esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
 }
 
+/* For the reader, whatever an earlier checker has said. */
+static void
+mark_as_spam(struct pass *p)
+{
+	for (size_t i = p->content.fields_n; i-- > 0;) {
+		const struct content_field *f = &p->content.fields[i];
+
+		if (text_is_nocase(f->name, "X-Spam-Flag") ||
+		    (text_is_nocase(f->name, "X-Spam-Status") && !text_starts_nocase(text_trim(f->value), "Yes")))
+			content_delete(&p->content, i);
+	}
+	(void)content_insert(&p->content, 0, SPAN("X-Spam-Flag"), SPAN("YES"));
+	p->story.is_spam = true;
+}
+
 /* What a report that is the last word means. Returns whether the message goes on. */
 static bool
 take_report(struct pass *p, const struct filter_report *r, bool discard, enum set_aside quarantine)
@@ -121,7 +136,7 @@ take_report(struct pass *p, const struct filter_report *r, bool discard, enum se
 		return false;
 	case FILTER_QUARANTINE:
 		if (quarantine == ASIDE_FLAG) {
-			p->story.is_spam = true;
+			mark_as_spam(p);
 			return true;
 		}
 		refuse(p, r, 550, "5.7.1", "Message refused");
@@ -194,17 +209,27 @@ deciding(const struct pass *p)
 	return best;
 }
 
-/* X-Spam fields by the deciding checker; old ones of that name are forged, or of a check that no longer counts (case 9.12). */
+/* Fields that are there are forged, or of a check that no longer counts (case 9.12). */
+static void
+remove_spam_fields(struct pass *p)
+{
+	static const char *const names[] = { "X-Spam-Status", "X-Spam-Score", "X-Spam-Flag", "X-Spam-Checker" };
+	struct edits e = { 0 };
+
+	for (size_t i = 0; i < COUNT(names); i++)
+		edits_add(&e, EDIT_REMOVE, 0, text_span(names[i]), (struct span){ 0 });
+	(void)content_apply(&p->content, &e);
+	edits_clear(&e);
+}
+
+/* By the deciding checker. */
 static void
 add_spam_fields(struct pass *p, size_t which)
 {
-	static const char *const names[] = { "X-Spam-Status", "X-Spam-Score", "X-Spam-Flag", "X-Spam-Checker" };
 	const struct filter_report *r = &p->opinions[which].report;
 	struct edits e = { 0 };
 	char text[128];
 
-	for (size_t i = 0; i < COUNT(names); i++)
-		edits_add(&e, EDIT_REMOVE, 0, text_span(names[i]), (struct span){ 0 });
 	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Checker"), text_span(p->f->config->checkers[which].name));
 	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Flag"), p->story.is_spam ? SPAN("YES") : SPAN("NO"));
 	if (r->has_score) {
@@ -238,6 +263,8 @@ checkers_done(struct pass *p)
 			log_warn(p->tx->session, "edits_left_out", LF_STR("id", p->tx->id), LF_STR("checker", c->checkers[i].name),
 			    LF_INT("count", lost));
 	}
+	if (c->check_add_headers)
+		remove_spam_fields(p);
 	if (which != SIZE_MAX) {
 		word = p->opinions[which].report;
 		word.action = rank_of(c, &word);
@@ -455,18 +482,6 @@ finish(struct pass *p)
 	}
 }
 
-/* For the reader, whatever an earlier checker has said. */
-static void
-mark_as_spam(struct pass *p)
-{
-	struct edits e = { 0 };
-
-	edits_add(&e, EDIT_REMOVE, 0, SPAN("X-Spam-Flag"), (struct span){ 0 });
-	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Flag"), SPAN("YES"));
-	(void)content_apply(&p->content, &e);
-	edits_clear(&e);
-}
-
 static void
 milter_done(void *arg, const struct filter_report *r)
 {
@@ -479,8 +494,6 @@ milter_done(void *arg, const struct filter_report *r)
 		pass_end(p);
 		return;
 	}
-	if (r->action == FILTER_QUARANTINE)
-		mark_as_spam(p);
 	p->milter++;
 	next_milter(p);
 }

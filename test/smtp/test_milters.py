@@ -295,6 +295,17 @@ def test_quarantine_is_refused_or_flagged(start, toy_server, toy):
 	assert m.body == stored(b"nothing", b"X-Spam-Flag: NO\n" + FROM)
 
 
+def test_a_milter_that_flags_is_not_contradicted(start, toy, recorder):
+	recorder.answers["/checkv2"] = (200, b'{"action":"no action","score":1,"required_score":15}')
+	server = start(dict({"spamcheck.checker r": {"url": recorder.url}}, **milter("toy", toy.port, quarantine="flag")))
+	assert send(server, CONTENT % b"nothing").pair == GOOD
+	(m,) = server.take()
+	assert m.body == stored(b"nothing", b"X-Spam-Status: No, score=1.00 required=15.00\nX-Spam-Score: 1.00\nX-Spam-Flag: NO\nX-Spam-Checker: r\n" + FROM)
+	assert send(server, CONTENT % b"quarantine").pair == GOOD
+	(m,) = server.take()
+	assert m.body == stored(b"quarantine", b"X-Spam-Flag: YES\nX-Spam-Score: 1.00\nX-Spam-Checker: r\n" + FROM)
+
+
 def test_each_milter_sees_what_the_one_before_has_done(start, toy):
 	server = start(dict(milter("one", toy.port), **milter("two", toy.port)))
 	assert send(server, CONTENT % b"add, replace, tell").pair == GOOD

@@ -249,16 +249,91 @@ merging(void **state)
 				    "Temporary spam check failure, try again later");
 			if (t->code == 0) {
 				assert_true(pread(tx.fd, got, sizeof(got) - 1, (off_t)(tx.header_at == 0 ? MESSAGE_ROOM : tx.header_at)) > 0);
-				assert_non_null(strstr(got, "\nSubject: x\n\nbody\n"));
-				if (story.has_score) {		/* case 9.12 */
-					assert_null(strstr(got, "forged"));
+				assert_non_null(strstr(got, "Subject: x\n\nbody\n"));
+				assert_null(strstr(got, "forged"));	/* case 9.12, whether or not one has looked at it */
+				if (story.has_score)
 					assert_non_null(strstr(got, t->is_spam ? "X-Spam-Flag: YES\n" : "X-Spam-Flag: NO\n"));
-				}
 			}
 			filters_free(f);
 			close(tx.fd);
 		}
 	}
+}
+
+/* What the keys of a checker, and add_headers, make of its word. */
+static void
+keys_of_a_checker(void **state)
+{
+#define REST "Subject: x\n\nbody\n"
+	static const char message[] = "X-Spam-Flag: NO, forged\nx-spam-status: No, forged\n" REST;
+	static const struct {
+		const char	*name;
+		struct said	 said[1];
+		size_t		 n;
+		bool		 discard, no_headers;
+		enum set_aside	 quarantine;
+		enum metrics_check counted;
+		int		 code;
+		bool		 discarded, is_spam;
+		const char	*want;		/* NULL: not delivered */
+	} table[] = {
+		{ .name = "it is to vanish", .said = { { .action = FILTER_DISCARD, .is_spam = true } }, .n = 1, .code = 550, .is_spam = true,
+		    .counted = MC_REJECT },
+		{ .name = "and does", .said = { { .action = FILTER_DISCARD, .is_spam = true } }, .n = 1, .discard = true, .code = 550,
+		    .discarded = true, .is_spam = true, .counted = MC_REJECT },
+		{ .name = "a refusal is none", .said = { REJECT(20) }, .n = 1, .discard = true, .code = 550, .counted = MC_REJECT },
+		{ .name = "to be set aside: refused", .said = { { .action = FILTER_QUARANTINE, .is_spam = true } }, .n = 1, .code = 550,
+		    .is_spam = true, .counted = MC_FLAG },
+		{ .name = "flagged", .said = { { .action = FILTER_QUARANTINE, .is_spam = true } }, .n = 1, .quarantine = ASIDE_FLAG,
+		    .is_spam = true, .counted = MC_FLAG, .want = "X-Spam-Flag: YES\nX-Spam-Status: Yes\nX-Spam-Checker: c0\n" REST },
+		{ .name = "flagged without other fields", .said = { { .action = FILTER_QUARANTINE, .is_spam = true } }, .n = 1, .no_headers = true,
+		    .quarantine = ASIDE_FLAG, .is_spam = true, .counted = MC_FLAG, .want = "X-Spam-Flag: YES\n" REST },
+		{ .name = "flagged though it is no spam", .said = { { .action = FILTER_QUARANTINE } }, .n = 1, .quarantine = ASIDE_FLAG,
+		    .is_spam = true, .counted = MC_ACCEPT, .want = "X-Spam-Flag: YES\nX-Spam-Checker: c0\n" REST },
+		{ .name = "no other fields", .said = { SPAM(7) }, .n = 1, .no_headers = true, .is_spam = true, .counted = MC_FLAG,
+		    .want = "X-Spam-Flag: NO, forged\nx-spam-status: No, forged\n" REST },
+	};
+	struct metrics *m = metrics_new();
+	unsigned slot = metrics_label(m, ML_CHECKER, SPAN("c0"));
+
+	(void)state;
+	assert_int_not_equal(slot, 0);
+	for (size_t i = 0; i < COUNT(table); i++) {
+		struct row row = { .n = table[i].n, .fail = FAIL_OPEN, .said = { table[i].said[0] } };
+		struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
+		    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC),
+		    .size = MESSAGE_ROOM + sizeof(message) - 1 };
+		uint64_t counted = metrics_get(m, M_SPAM_CHECKS, slot, table[i].counted, 0);
+		struct filters *f;
+		char got[512] = "";
+
+		print_message("%s\n", table[i].name);
+		configure(&row);
+		config.check_add_headers = !table[i].no_headers;
+		config.checkers[0].discard = table[i].discard;
+		config.checkers[0].quarantine = table[i].quarantine;
+		assert_int_equal(pwrite(tx.fd, message, sizeof(message) - 1, MESSAGE_ROOM), sizeof(message) - 1);
+		f = filters_new(&loop, &config, NULL, children, m);
+		assert_non_null(f);
+		calls = 0;
+		filters_message(f, &tx, note, NULL);
+		for (size_t k = 0; k < table[i].n; k++)
+			answer(k);
+		assert_int_equal(calls, 1);
+		assert_int_equal(story.verdict.code, table[i].code);
+		assert_string_equal(story.verdict.esc, table[i].code == 0 ? "" : table[i].code == 451 ? "4.7.1" : "5.7.1");
+		assert_int_equal(story.discarded, table[i].discarded);
+		assert_int_equal(story.is_spam, table[i].is_spam);
+		assert_true(metrics_get(m, M_SPAM_CHECKS, slot, table[i].counted, 0) == counted + 1);
+		if (table[i].want != NULL) {
+			assert_true(pread(tx.fd, got, sizeof(got) - 1, (off_t)(tx.header_at == 0 ? MESSAGE_ROOM : tx.header_at)) > 0);
+			assert_string_equal(got, table[i].want);
+		}
+		filters_free(f);
+		close(tx.fd);
+	}
+	metrics_free(m);
+#undef REST
 }
 
 /* More than max_checks: they wait, in their order. */
@@ -400,6 +475,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(merging),
+		cmocka_unit_test(keys_of_a_checker),
 		cmocka_unit_test(a_place_is_waited_for), cmocka_unit_test(a_wait_is_a_part_of_the_timeout),
 		cmocka_unit_test(a_name_is_waited_for),
 	};
