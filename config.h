@@ -34,6 +34,7 @@ enum check_mode { CHECK_FIRST_REJECT, CHECK_ALL_REJECT, CHECK_HIGHEST_SCORE, CHE
 enum fail_mode { FAIL_INHERIT, FAIL_OPEN, FAIL_TEMPFAIL, FAIL_REJECT, FAIL__MAX };	/* INHERIT: of a checker, [spamcheck]'s */
 enum milter_default { MILTER_TEMPFAIL, MILTER_ACCEPT, MILTER_REJECT, MILTER_DEFAULT__MAX };
 enum set_aside { ASIDE_REJECT, ASIDE_FLAG, ASIDE__MAX };	/* what quarantine means */
+enum oversize { OVERSIZE_ACCEPT, OVERSIZE_TEMPFAIL, OVERSIZE__MAX };
 enum hook_event { HOOK_CONNECT, HOOK_MAIL, HOOK_RCPT, HOOK_MESSAGE, HOOK__MAX };
 enum tls_min { TLS_MIN_1_0, TLS_MIN_1_1, TLS_MIN_1_2, TLS_MIN_1_3, TLS_MIN__MAX };
 
@@ -94,6 +95,7 @@ struct checker {
 	int64_t		 timeout_ms;
 	unsigned	 max_checks;		/* at once */
 	uint64_t	 max_size;		/* octets; a larger message is skipped. Never 0 once loaded */
+	enum oversize	 oversize;		/* what becomes of it */
 	bool		 discard;		/* take a message that it wants to vanish, and throw it away */
 	enum set_aside	 quarantine;
 };

@@ -36,6 +36,7 @@ static const char *const milter_defaults[] = {
 	[MILTER_TEMPFAIL] = "tempfail", [MILTER_ACCEPT] = "accept", [MILTER_REJECT] = "reject", [MILTER_DEFAULT__MAX] = NULL
 };
 static const char *const set_asides[] = { [ASIDE_REJECT] = "reject", [ASIDE_FLAG] = "flag", [ASIDE__MAX] = NULL };
+static const char *const oversizes[] = { [OVERSIZE_ACCEPT] = "accept", [OVERSIZE_TEMPFAIL] = "tempfail", [OVERSIZE__MAX] = NULL };
 static const char *const hook_events[] = {
 	[HOOK_CONNECT] = "connect", [HOOK_MAIL] = "mail", [HOOK_RCPT] = "rcpt", [HOOK_MESSAGE] = "message", [HOOK__MAX] = NULL
 };
@@ -63,7 +64,8 @@ _Static_assert(sizeof(enum log_level) == sizeof(unsigned) && sizeof(enum log_for
     sizeof(enum sender_check) == sizeof(unsigned) && sizeof(enum tls_min) == sizeof(unsigned) &&
     sizeof(enum checker_type) == sizeof(unsigned) && sizeof(enum check_mode) == sizeof(unsigned) &&
     sizeof(enum fail_mode) == sizeof(unsigned) && sizeof(enum milter_default) == sizeof(unsigned) &&
-    sizeof(enum set_aside) == sizeof(unsigned) && sizeof(enum hook_event) == sizeof(unsigned),
+    sizeof(enum set_aside) == sizeof(unsigned) && sizeof(enum oversize) == sizeof(unsigned) &&
+    sizeof(enum hook_event) == sizeof(unsigned),
     "enumerations are stored as unsigned");
 
 #define KIB UINT64_C(1024)
@@ -167,6 +169,8 @@ const struct key config_keys[] = {
 	K(checker, CHECKER, "max_checks", number, max_checks, unsigned, "50", 1, 1000, NULL, NULL, "Checks at once; further ones wait, as long as timeout says."),
 	K(checker, CHECKER, "max_size", size, max_size, uint64_t, "0", 0, 2 * KIB * KIB * KIB, NULL, NULL,
 	    "Larger messages are not shown to it. 0: rspamd sees all, spamassassin those of up to 500k."),
+	K(checker, CHECKER, "oversize", enum, oversize, enum oversize, "accept", 0, 0, oversizes, NULL,
+	    "What becomes of a message that is not shown to it."),
 	K_SECRET(checker, CHECKER, "password", password, "The password of rspamd."),
 	K(checker, CHECKER, "settings_id", word, settings_id, char *, "", 0, 0, NULL, "#smtpd", "The settings of rspamd that apply."),
 	K(checker, CHECKER, "ca_file", path, ca_file, char *, "", 0, 0, NULL, "#/etc/smtpd/ca.pem",

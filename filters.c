@@ -243,6 +243,18 @@ add_spam_fields(struct pass *p, size_t which)
 	edits_clear(&e);
 }
 
+/* Whether it is too large for a checker that has to see it (case 11.27). */
+static bool
+is_oversize(const struct pass *p)
+{
+	const struct config *c = p->f->config;
+
+	for (size_t i = 0; i < c->checkers_n; i++)
+		if (p->opinions[i].report.action == FILTER_SKIPPED && c->checkers[i].oversize == OVERSIZE_TEMPFAIL)
+			return true;
+	return false;
+}
+
 /* All have answered, or were not asked. */
 static void
 checkers_done(struct pass *p)
@@ -280,17 +292,42 @@ checkers_done(struct pass *p)
 		(void)snprintf(word.text, sizeof(word.text), "%s", word.action == FILTER_REJECT ? "Spam check failed" :
 		    "Temporary spam check failure, try again later");
 	}
-	if (take_report(p, &word, which != SIZE_MAX && c->checkers[which].discard,
-	    which != SIZE_MAX ? c->checkers[which].quarantine : ASIDE_REJECT))
-		next_milter(p);
-	else
+	if (!take_report(p, &word, which != SIZE_MAX && c->checkers[which].discard,
+	    which != SIZE_MAX ? c->checkers[which].quarantine : ASIDE_REJECT)) {
 		pass_end(p);
+	} else if (is_oversize(p)) {
+		refuse(p, NULL, 451, "4.7.1", "Message too large to be checked, try again later");
+		pass_end(p);
+	} else {
+		next_milter(p);
+	}
 }
 
 static size_t
 checker_of(const struct opinion *o)
 {
 	return (size_t)(o - o->pass->opinions);
+}
+
+static enum metrics_check
+result_of(const struct filter_report *r)
+{
+	switch (r->action) {
+	case FILTER_ACCEPT:
+	case FILTER_QUARANTINE:
+		break;
+	case FILTER_REJECT:
+	case FILTER_DISCARD:
+		return MC_REJECT;
+	case FILTER_TEMPFAIL:
+		return MC_TEMPFAIL;
+	case FILTER_SKIPPED:
+		return MC_SKIPPED;
+	case FILTER_TROUBLE:
+	case FILTER__MAX:
+		return r->timed_out ? MC_TIMEOUT : MC_ERROR;
+	}
+	return r->is_spam ? MC_FLAG : MC_ACCEPT;
 }
 
 /* What metrics keep of a checker's answer; its words for SPF and the like too. */
@@ -304,13 +341,9 @@ count(const struct opinion *o)
 	    [FILTER_ARC] = "arc", [FILTER_RBL] = "rbl" };
 	const struct filters *f = o->pass->f;
 	const struct filter_report *r = &o->report;
-	size_t which = checker_of(o);
-	enum metrics_check result = r->action == FILTER_TROUBLE ? (r->timed_out ? MC_TIMEOUT : MC_ERROR) : r->action == FILTER_TEMPFAIL ? MC_TEMPFAIL :
-	    r->action == FILTER_REJECT || r->action == FILTER_DISCARD ? MC_REJECT : r->is_spam ? MC_FLAG : MC_ACCEPT;
+	const char *name = f->config->checkers[checker_of(o)].name;
 
-	if (r->action == FILTER_SKIPPED)
-		return;
-	metrics_add(f->metrics, M_SPAM_CHECKS, metrics_find(f->metrics, ML_CHECKER, text_span(f->config->checkers[which].name)), result, 0, 1);
+	metrics_add(f->metrics, M_SPAM_CHECKS, metrics_find(f->metrics, ML_CHECKER, text_span(name)), result_of(r), 0, 1);
 	for (size_t i = 0; i < FILTER_METHOD__MAX; i++)
 		if (outcomes[r->outcomes[i]] != NULL)
 			metrics_add(f->metrics, M_MESSAGE_AUTH, metrics_find(f->metrics, ML_METHOD, text_span(methods[i])),

@@ -51,7 +51,7 @@ static const char *const delivery_results[] = {
 };
 static const char *const check_results[] = {
 	[MC_ACCEPT] = "accept", [MC_FLAG] = "flag", [MC_TEMPFAIL] = "tempfail", [MC_REJECT] = "reject", [MC_TIMEOUT] = "timeout",
-	[MC_ERROR] = "error", [MC__MAX] = NULL
+	[MC_ERROR] = "error", [MC_SKIPPED] = "skipped", [MC__MAX] = NULL
 };
 static const char *const methods[] = { "other", "spf", "dkim", "dmarc", "arc", "rbl", NULL };
 static const char *const method_results[] = {	/* RFC 8601 2.7; listed is an rbl's */

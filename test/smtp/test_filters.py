@@ -239,6 +239,19 @@ def test_the_size_of_a_message_that_was_changed_and_refused(start):
 		peer.close()
 
 
+@pytest.mark.parametrize("oversize, want", [("accept", (250, "2.0.0")), ("tempfail", (451, "4.7.1"))])
+@pytest.mark.parametrize("kind", ["rspamd", "spamassassin"])
+def test_what_is_too_large_to_be_checked(start, kind, oversize, want):	# case 11.27
+	peer = Peer("refuse")	# nobody asks it
+	server = start(dict(checker(peer.port, kind, max_size="100", oversize=oversize), **metrics()))
+	assert send(server, HAM + b"x" * 100 + b"\r\n").pair == want
+	for m in server.take():
+		assert b"X-Spam" not in m.raw and m.raw.endswith(b"\n\nA friendly word.\n" + b"x" * 100 + b"\n")
+	assert 'smtpd_spam_checks_total{checker="%s",result="skipped"} 1' % kind in scrape(server)
+	assert send(server, b"Subject: x\r\n\r\nx\r\n").pair == (451, "4.7.1")
+	assert 'smtpd_spam_checks_total{checker="%s",result="error"} 1' % kind in scrape(server)
+
+
 def test_one_is_down_and_the_other_decides(start, rspamd):		# case 11.29
 	peer = Peer("refuse")
 	server = start(dict(checker(rspamd.port), **checker(peer.port, "spamassassin")))

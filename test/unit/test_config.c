@@ -222,7 +222,7 @@ every_field(void **state)
 	    "[smtpd.metrics]\nenabled = yes\naddress = :9200\npath = /a/b\n"
 	    "[spamcheck]\nmode = highest_score\nfail_mode = reject\nreject_threshold = 10000\ntempfail_threshold = 9999\nadd_headers = no\n"
 	    "[spamcheck]\nother = x\n[spamcheck.checker one]\nurl = https://r.example:11333/base\ntimeout = 2m\nfail_mode = open\n"
-	    "max_checks = 1000\nmax_size = 1k\npassword = p w\nsettings_id = s\nca_file = /etc/passwd\ndiscard = yes\nquarantine = reject\n"
+	    "max_checks = 1000\nmax_size = 1k\npassword = p w\nsettings_id = s\nca_file = /etc/passwd\noversize = tempfail\ndiscard = yes\nquarantine = reject\n"
 	    "[spamcheck.checker two]\nurl = unix:/run/spamd.sock\ntype = spamassassin\nuser = u\n"
 	    "[smtpd.milter m]\naddress = inet6:[::1]:8891\ndefault_action = accept\nconnect_timeout = 1s\ncommand_timeout = 2s\n"
 	    "content_timeout = 3s\nenvelope = yes\ndiscard = yes\nquarantine = flag\n[smtpd.milter n]\naddress = unix:/n\n"
@@ -334,6 +334,7 @@ every_field(void **state)
 	assert_string_equal(k[0].user, "");
 	assert_true(k[0].discard);
 	assert_int_equal(k[0].quarantine, ASIDE_REJECT);
+	assert_int_equal(k[0].oversize, OVERSIZE_TEMPFAIL);
 	assert_int_equal(k[1].type, CHECKER_SPAMASSASSIN);
 	assert_string_equal(k[1].url, "unix:/run/spamd.sock");
 	assert_true(k[1].timeout_ms == 10000 && k[1].max_size == 500 * 1024);	/* case 11.42 */
@@ -343,6 +344,7 @@ every_field(void **state)
 	assert_string_equal(k[1].user, "u");
 	assert_false(k[1].discard);
 	assert_int_equal(k[1].quarantine, ASIDE_FLAG);
+	assert_int_equal(k[1].oversize, OVERSIZE_ACCEPT);
 	assert_int_equal(c->milters_n, 2);
 	assert_string_equal(m[0].address, "inet6:[::1]:8891");
 	assert_int_equal(m[0].default_action, MILTER_ACCEPT);

@@ -260,7 +260,7 @@ merging(void **state)
 	}
 }
 
-/* What the keys of a checker, and add_headers, make of its word. */
+/* What the keys of a checker, and add_headers, make of its word; there may be a second one without any. */
 static void
 keys_of_a_checker(void **state)
 {
@@ -268,10 +268,11 @@ keys_of_a_checker(void **state)
 	static const char message[] = "X-Spam-Flag: NO, forged\nx-spam-status: No, forged\n" REST;
 	static const struct {
 		const char	*name;
-		struct said	 said[1];
+		struct said	 said[2];
 		size_t		 n;
 		bool		 discard, no_headers;
 		enum set_aside	 quarantine;
+		enum oversize	 oversize;
 		enum metrics_check counted;
 		int		 code;
 		bool		 discarded, is_spam;
@@ -292,6 +293,13 @@ keys_of_a_checker(void **state)
 		    .is_spam = true, .counted = MC_ACCEPT, .want = "X-Spam-Flag: YES\nX-Spam-Checker: c0\n" REST },
 		{ .name = "no other fields", .said = { SPAM(7) }, .n = 1, .no_headers = true, .is_spam = true, .counted = MC_FLAG,
 		    .want = "X-Spam-Flag: NO, forged\nx-spam-status: No, forged\n" REST },
+		{ .name = "11.27 too large", .said = { BIG }, .n = 1, .counted = MC_SKIPPED, .want = REST },
+		{ .name = "too large, put off", .said = { BIG }, .n = 1, .oversize = OVERSIZE_TEMPFAIL, .counted = MC_SKIPPED, .code = 451 },
+		{ .name = "another accepts", .said = { BIG, SCORE(1) }, .n = 2, .oversize = OVERSIZE_TEMPFAIL, .counted = MC_SKIPPED, .code = 451 },
+		{ .name = "another refuses", .said = { BIG, REJECT(20) }, .n = 2, .oversize = OVERSIZE_TEMPFAIL, .counted = MC_SKIPPED, .code = 550 },
+		{ .name = "another need not see it", .said = { SCORE(1), BIG }, .n = 2, .oversize = OVERSIZE_TEMPFAIL, .counted = MC_ACCEPT,
+		    .want = "X-Spam-Status: No, score=1.00 required=15.00\nX-Spam-Score: 1.00\nX-Spam-Flag: NO\nX-Spam-Checker: c0\n" REST },
+		{ .name = "down is not too large", .said = { DOWN }, .n = 1, .oversize = OVERSIZE_TEMPFAIL, .counted = MC_ERROR, .want = REST },
 	};
 	struct metrics *m = metrics_new();
 	unsigned slot = metrics_label(m, ML_CHECKER, SPAN("c0"));
@@ -299,7 +307,7 @@ keys_of_a_checker(void **state)
 	(void)state;
 	assert_int_not_equal(slot, 0);
 	for (size_t i = 0; i < COUNT(table); i++) {
-		struct row row = { .n = table[i].n, .fail = FAIL_OPEN, .said = { table[i].said[0] } };
+		struct row row = { .n = table[i].n, .fail = FAIL_OPEN, .said = { table[i].said[0], table[i].said[1] } };
 		struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
 		    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC),
 		    .size = MESSAGE_ROOM + sizeof(message) - 1 };
@@ -312,6 +320,7 @@ keys_of_a_checker(void **state)
 		config.check_add_headers = !table[i].no_headers;
 		config.checkers[0].discard = table[i].discard;
 		config.checkers[0].quarantine = table[i].quarantine;
+		config.checkers[0].oversize = table[i].oversize;
 		assert_int_equal(pwrite(tx.fd, message, sizeof(message) - 1, MESSAGE_ROOM), sizeof(message) - 1);
 		f = filters_new(&loop, &config, NULL, children, m);
 		assert_non_null(f);
