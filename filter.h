@@ -19,9 +19,12 @@ enum filter_action {
 	FILTER__MAX
 };
 
-/* The filters' own words that metrics count: what rspamd's symbols say of SPF, DKIM, DMARC, ARC and blocklists. */
+/*
+ * The filters' own words that metrics count: what rspamd's symbols say of SPF, DKIM, DMARC, ARC and blocklists. UNSAID: nothing; NONE:
+ * there was nothing to check (RFC 8601 2.7).
+ */
 enum filter_method { FILTER_SPF, FILTER_DKIM, FILTER_DMARC, FILTER_ARC, FILTER_RBL, FILTER_METHOD__MAX };
-enum filter_outcome { FILTER_NONE, FILTER_PASS, FILTER_FAIL, FILTER_SOFTFAIL, FILTER_NEUTRAL, FILTER_TEMPERROR, FILTER_PERMERROR,
+enum filter_outcome { FILTER_UNSAID, FILTER_NONE, FILTER_PASS, FILTER_FAIL, FILTER_SOFTFAIL, FILTER_NEUTRAL, FILTER_TEMPERROR, FILTER_PERMERROR,
     FILTER_LISTED, FILTER_OUTCOME__MAX };
 
 struct filter_report {

@@ -334,7 +334,7 @@ result_of(const struct filter_report *r)
 static void
 count(const struct opinion *o)
 {
-	static const char *const outcomes[] = { [FILTER_NONE] = NULL, [FILTER_PASS] = "pass", [FILTER_FAIL] = "fail",
+	static const char *const outcomes[] = { [FILTER_UNSAID] = NULL, [FILTER_NONE] = "none", [FILTER_PASS] = "pass", [FILTER_FAIL] = "fail",
 	    [FILTER_SOFTFAIL] = "softfail", [FILTER_NEUTRAL] = "neutral", [FILTER_TEMPERROR] = "temperror",
 	    [FILTER_PERMERROR] = "permerror", [FILTER_LISTED] = "listed" };
 	static const char *const methods[] = { [FILTER_SPF] = "spf", [FILTER_DKIM] = "dkim", [FILTER_DMARC] = "dmarc",

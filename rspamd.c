@@ -74,10 +74,12 @@ static const struct {
 	{ "R_SPF_NEUTRAL", FILTER_SPF, FILTER_NEUTRAL },
 	{ "R_SPF_DNSFAIL", FILTER_SPF, FILTER_TEMPERROR },
 	{ "R_SPF_PERMFAIL", FILTER_SPF, FILTER_PERMERROR },
+	{ "R_SPF_NA", FILTER_SPF, FILTER_NONE },
 	{ "R_DKIM_ALLOW", FILTER_DKIM, FILTER_PASS },
 	{ "R_DKIM_REJECT", FILTER_DKIM, FILTER_FAIL },
 	{ "R_DKIM_TEMPFAIL", FILTER_DKIM, FILTER_TEMPERROR },
 	{ "R_DKIM_PERMFAIL", FILTER_DKIM, FILTER_PERMERROR },
+	{ "R_DKIM_NA", FILTER_DKIM, FILTER_NONE },
 	{ "DMARC_POLICY_ALLOW", FILTER_DMARC, FILTER_PASS },
 	{ "DMARC_POLICY_ALLOW_WITH_FAILURES", FILTER_DMARC, FILTER_PASS },
 	{ "DMARC_POLICY_REJECT", FILTER_DMARC, FILTER_FAIL },
@@ -85,14 +87,22 @@ static const struct {
 	{ "DMARC_POLICY_SOFTFAIL", FILTER_DMARC, FILTER_SOFTFAIL },
 	{ "DMARC_DNSFAIL", FILTER_DMARC, FILTER_TEMPERROR },
 	{ "DMARC_BAD_POLICY", FILTER_DMARC, FILTER_PERMERROR },
+	{ "DMARC_NA", FILTER_DMARC, FILTER_NONE },
 	{ "ARC_ALLOW", FILTER_ARC, FILTER_PASS },
 	{ "ARC_REJECT", FILTER_ARC, FILTER_FAIL },
 	{ "ARC_DNSFAIL", FILTER_ARC, FILTER_TEMPERROR },
 	{ "ARC_INVALID", FILTER_ARC, FILTER_PERMERROR },
+	{ "ARC_NA", FILTER_ARC, FILTER_NONE },
 };
 
-/* Of addresses and domains; what is on a list for its good name, or could not be asked, has no score above 0. */
-static const char *const lists[] = { "RBL_", "RECEIVED_SPAMHAUS_", "DBL_", "URIBL_" };
+/*
+ * Beginnings of what rspamd calls addresses and domains on lists; what is there for its good name, or could not be asked, has no score
+ * above 0.
+ */
+static const char *const lists[] = {
+	"RBL_", "RECEIVED_SPAMHAUS_", "RECEIVED_BLOCKLISTDE", "DBL_", "URIBL_", "PH_SURBL", "MW_SURBL", "ABUSE_SURBL", "CRACKED_SURBL",
+	"RSPAMD_URIBL", "RSPAMD_EMAILBL", "MSBL_EBL", "SEM_URIBL",
+};
 
 static void
 trouble(struct filter_report *r, const char *kind, const char *what)
@@ -124,7 +134,7 @@ read_symbols(const struct json *j, struct filter_report *r)
 	double score;
 
 	for (size_t i = 0; i < COUNT(symbols); i++)
-		if (r->outcomes[symbols[i].method] == FILTER_NONE && json_get(j, all, text_span(symbols[i].symbol)) != -1)
+		if (r->outcomes[symbols[i].method] == FILTER_UNSAID && json_get(j, all, text_span(symbols[i].symbol)) != -1)
 			r->outcomes[symbols[i].method] = symbols[i].outcome;
 	for (int v = -1; (v = json_next(j, all, v)) != -1;) {
 		if (json_name(j, v, name, sizeof(name)) == -1)

@@ -63,6 +63,12 @@ rspamd_config:register_symbol{ name='TOY_CLIENT', type='normal', score=0, callba
   task:set_milter_reply({ add_headers = { ['X-Client'] = task:get_hostname() or 'nobody' } })
   return true
 end}
+local say = rspamd_config:register_symbol{ name='TOY_SAY', type='normal', score=0, callback=function(task)
+  for word in (task:get_header('X-Say') or ''):gmatch('%S+') do task:insert_result(word, 1.0) end
+end}
+for _, word in ipairs({ 'R_SPF_ALLOW', 'R_SPF_NA', 'R_DKIM_REJECT', 'DMARC_POLICY_REJECT', 'DMARC_NA', 'ARC_NA', 'RBL_X' }) do
+  rspamd_config:register_symbol{ name=word, type='virtual', parent=say, score=word == 'RBL_X' and 0.5 or 0 }
+end
 """
 
 

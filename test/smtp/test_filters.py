@@ -98,6 +98,16 @@ def test_checks_are_counted(start, rspamd):
 	assert re.search(r'smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="spam"} 1', text)
 
 
+@pytest.mark.parametrize("words, want", [("R_SPF_ALLOW R_DKIM_REJECT DMARC_POLICY_REJECT RBL_X",
+	{"spf": "pass", "dkim": "fail", "dmarc": "fail", "rbl": "listed"}), ("R_SPF_NA DMARC_NA ARC_NA", {"spf": "none", "dmarc": "none", "arc": "none"}),
+	("", {})])
+def test_what_it_says_of_sender_and_lists_is_counted(start, rspamd, words, want):
+	server = start(dict(checker(rspamd.port), **metrics()))
+	assert send(server, b"X-Say: " + words.encode() + b"\r\n" + HAM).pair == (250, "2.0.0")
+	counted = dict(re.findall(r'^smtpd_message_auth_total\{method="(\w+)",result="(\w+)"\} 1$', scrape(server), re.M))
+	assert counted == want
+
+
 # ---- DKIM: rspamd signs what users send ----
 
 MULTIPART = b"""\
