@@ -79,6 +79,8 @@ work_free(struct work *w)
 {
 	if (w->tx.fd != -1)
 		close(w->tx.fd);
+	if (w->trap_fd != -1)
+		close(w->trap_fd);
 	free(w->tx.rcpts);
 	free(w);
 }
@@ -117,6 +119,7 @@ work_new(struct front *f, const struct request *q)
 	w->front = f;
 	w->slot = q->slot;
 	w->listener_slot = f->listener_slot;
+	w->trap_fd = -1;
 	w->started_us = loop_clock_us();
 	w->tx = (struct tx){ .session = q->session, .config = f->agent->config, .listener = f->listener, .client_address = w->address,
 	    .client_port = c->port, .helo = w->helo, .auth_user = w->auth_user,

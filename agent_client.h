@@ -12,7 +12,7 @@
 #include "message.h"
 
 #define AGENT_FRONTS_MAX (CONFIG_LISTENERS_MAX * CONFIG_WORKERS_MAX)
-#define TRAPS_MAX 256		/* addresses whose lessons are counted */
+#define TRAPS_MAX 256		/* networks whose lessons are counted */
 
 /* A mail transaction of a session. It outlives the session while its message is being delivered. */
 struct work {
@@ -30,10 +30,13 @@ struct work {
 	bool		 filtered;	/* refused by a filter */
 	char		 score[24];	/* of the spam checkers, for the log; "": none */
 	char		 filters[256];	/* what they had to say */
-	bool		 unknown;	/* a recipient was unknown, and is told at the end of data */
+	size_t		 unknown_n;	/* recipients that are unknown, which is told at the end of data */
+	int		 trap_fd;	/* owned: the message as it came, for the spam trap; -1: none */
+	uint64_t	 trap_size;	/* as tx.size */
 	bool		 delivering;	/* deliver_start() has been called */
 	unsigned	 listener_slot;	/* of metrics */
 	struct mailbox	 rcpt;		/* that is being checked */
+	bool		 rcpt_unknown;
 	int64_t		 started_us, filters_us, delivery_us;	/* when each began; filters_us: how long they took */
 	uint32_t	 data_ms;
 };
@@ -60,10 +63,10 @@ struct front {
 	struct buf	 queue;		/* answers that its socket had no room for: length and datagram, one after the other */
 };
 
-/* How many messages of an address were learned from in this hour (case 11.28). */
+/* How many messages of a network were learned from in this hour (case 11.28). */
 struct trap {
-	char		 address[ENDPOINT_IP_MAX + 1];
-	unsigned	 n;
+	uint8_t		 network[16];	/* by limits_network() */
+	unsigned	 n;		/* 0: the place is free */
 	int64_t		 since_at;
 };
 

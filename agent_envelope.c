@@ -252,6 +252,7 @@ rcpt_answer(struct work *w, const struct verdict *said)
 
 	if (v.code / 100 == 2 && add_recipient(&w->tx, &w->rcpt) == -1)
 		verdict_set(&v, 451, "4.3.0", "Out of memory");
+	w->unknown_n += v.code / 100 == 2 && w->rcpt_unknown;
 	answer_verdict(w->front, w->slot, w->tx.session, &v, -1);
 }
 
@@ -282,7 +283,7 @@ rcpt_done(void *arg, const struct verdict *known, const char *detail)
 		return;
 	}
 	if (v.code / 100 == 5 && w->tx.config->recipient_rejection == REJECT_AT_DATA) {
-		w->unknown = true;
+		w->rcpt_unknown = true;
 		verdict_set(&v, 250, "2.1.5", "Recipient ok");
 	}
 	if (v.code / 100 != 2) {
@@ -344,6 +345,7 @@ request_rcpt(struct front *f, const struct request *q)
 		return;
 	}
 	w->tx.foreign = foreign;
+	w->rcpt_unknown = false;
 	w->busy = true;
 	deliver_check(a->deliver, &w->tx, m, rcpt_done, w);
 }

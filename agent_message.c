@@ -4,6 +4,7 @@
 #include "agent_message.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -65,35 +66,53 @@ file_is_whole(const struct tx *tx, uint64_t body)
 	    (uint64_t)st.st_size == (body == 0 ? 0 : MESSAGE_ROOM + body);
 }
 
-/* Whether this address may teach once more in this hour. */
+/* Whether clients of this address's network may teach once more in this hour. */
 static bool
 may_teach(struct agent *a, const char *address)
 {
 	struct trap *t = &a->traps[0], *oldest = t;
+	uint8_t network[16];
 
-	for (; t < a->traps + TRAPS_MAX && strcmp(t->address, address) != 0; t++)
+	if (!limits_network(address, network))
+		return false;
+	for (; t < a->traps + TRAPS_MAX && (t->n == 0 || memcmp(t->network, network, sizeof(network)) != 0); t++)
 		if (t->since_at < oldest->since_at)
 			oldest = t;
 	if (t == a->traps + TRAPS_MAX) {
-		*oldest = (struct trap){ .since_at = a->loop.now_ms };
-		memcpy(oldest->address, address, strlen(address) + 1);
 		t = oldest;
-	}
-	if (a->loop.now_ms - t->since_at > TRAP_MS)
 		*t = (struct trap){ .since_at = a->loop.now_ms };
+		memcpy(t->network, network, sizeof(network));
+	} else if (a->loop.now_ms - t->since_at > TRAP_MS) {
+		t->since_at = a->loop.now_ms;
+		t->n = 0;
+	}
 	return t->n++ < a->config->trap_max_per_ip;
 }
 
-/* A message for somebody who is not there: spam, if anything is. Nobody waits for the lesson. */
+/* A message for nobody who is there is spam, if anything is: what is learned is the message as it came (case 11.28). */
+static void
+keep_for_trap(struct work *w)
+{
+	if (w->agent->config->trap_url[0] == '\0' || w->auth_user[0] != '\0' || w->unknown_n < w->tx.rcpts_n)
+		return;
+	w->trap_fd = fcntl(w->tx.fd, F_DUPFD_CLOEXEC, 0);
+	w->trap_size = w->tx.size;
+	if (w->trap_fd == -1)
+		log_warn(w->tx.session, "spamtrap", LF_STR("id", w->tx.id), LF_ERRNO(errno));
+}
+
+/* Nobody waits for the lesson. */
 static void
 teach(struct work *w)
 {
 	struct agent *a = w->agent;
-	const struct config *c = a->config;
+	struct tx came = w->tx;
 
-	if (c->trap_url[0] == '\0' || w->auth_user[0] != '\0' || !may_teach(a, w->address))
+	if (w->trap_fd == -1 || !may_teach(a, w->address))
 		return;
-	if (rspamd_learn(a->http, c->trap_url, c->trap_password, &w->tx) == -1)
+	came.fd = w->trap_fd;
+	came.size = w->trap_size;
+	if (rspamd_learn(a->http, a->config->trap_url, a->config->trap_password, &came) == -1)
 		log_warn(w->tx.session, "spamtrap", LF_STR("id", w->tx.id), LF_ERRNO(errno));
 }
 
@@ -103,7 +122,7 @@ message_deliver(struct work *w)
 {
 	struct verdict v = { 0 };
 
-	if (w->unknown) {
+	if (w->unknown_n > 0) {
 		teach(w);
 		verdict_set(&v, 550, "5.1.1", "No such recipient");
 		message_done(w, &v, "unknown recipient");
@@ -199,6 +218,7 @@ request_message(struct front *f, const struct request *q)
 		message_done(w, &v, why);
 		return;
 	}
+	keep_for_trap(w);
 	if (!filters && !message_finish(w))
 		return;
 	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &clean, &v, &why) || (!clean && !policy_clean(&w->tx, &v, &why))) {

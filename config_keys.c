@@ -206,7 +206,7 @@ const struct key config_keys[] = {
 	K_STRING(SPAMTRAP, "controller_url", service, trap_url, "", "#http://127.0.0.1:11334",
 	    "The rspamd controller that learns spam from messages to unknown recipients; needs recipient_rejection = data."),
 	K_SECRET(config, SPAMTRAP, "password", trap_password, "The password of the controller."),
-	K_NUMBER(SPAMTRAP, "max_learns_per_ip_per_hour", trap_max_per_ip, "10", 1, 10000, "Messages learned of one client's address in an hour."),
+	K_NUMBER(SPAMTRAP, "max_learns_per_ip_per_hour", trap_max_per_ip, "10", 1, 10000, "Messages learned of one client's address, or IPv6 /64, in an hour."),
 
 	K_BOOL(METRICS, "enabled", metrics_enabled, "Whether Prometheus is served, and whoever asks whether we are alive and ready."),
 	K_STRING(METRICS, "address", address, metrics_address, "127.0.0.1:9100", NULL, "Where to listen for it, by HTTP."),

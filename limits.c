@@ -175,7 +175,22 @@ limits_siphash(const uint8_t key[16], const uint8_t *p, size_t len)
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-/* What failures are counted by: an IPv4 address in its mapped form, or the first 64 bits of an IPv6 one, and a user. */
+bool
+limits_network(const char *address, uint8_t octets[16])
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	memcpy(octets, mapped, sizeof(mapped));
+	if (inet_pton(AF_INET, address, octets + 12) == 1)
+		return true;
+	if (inet_pton(AF_INET6, address, octets) != 1)
+		return false;
+	if (memcmp(octets, mapped, sizeof(mapped)) != 0)
+		memset(octets + 8, 0, 8);
+	return true;
+}
+
+/* What failures are counted by: a network and a user. */
 struct who {
 	uint64_t	hash;
 };
@@ -184,17 +199,11 @@ struct who {
 static bool
 who_is(const struct limits *l, const char *address, const char *user, struct who *w)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	uint8_t octets[16 + USER_MAX] = { 0 };
 	size_t len = 0;
 
-	memcpy(octets, mapped, sizeof(mapped));
-	if (inet_pton(AF_INET, address, octets + 12) != 1) {
-		if (inet_pton(AF_INET6, address, octets) != 1)
-			return false;
-		if (memcmp(octets, mapped, sizeof(mapped)) != 0)
-			memset(octets + 8, 0, 8);
-	}
+	if (!limits_network(address, octets))
+		return false;
 	if (user != NULL)
 		len = strnlen(user, USER_MAX);
 	memcpy(octets + 16, user == NULL ? "" : user, len);

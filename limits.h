@@ -71,6 +71,8 @@ void		 limits_auth_good(struct limits *l, const char *address, const char *user)
 void		 limits_auth_drop(struct limits *l);
 /* For a process that only looks at the rows: it can do nothing else any more. Fatal when that fails. */
 void		 limits_lock(struct limits *l);
+/* What an address, as text, is counted by: IPv4 in its mapped form, of IPv6 the /64. false: it is none. */
+bool		 limits_network(const char *address, uint8_t octets[16]);
 /* SipHash-2-4 (Aumasson, Bernstein 2012). */
 uint64_t	 limits_siphash(const uint8_t key[16], const uint8_t *p, size_t len);
 

@@ -48,6 +48,14 @@ dkim_signing {
 }
 """
 
+CLASSIFIER = """\
+classifier "bayes" {
+  tokenizer { name = "osb"; } backend = "sqlite3"; min_learns = 1000000; cache { path = "%(dir)s/learned.sqlite"; }
+  statfile { symbol = "BAYES_SPAM"; spam = true; path = "%(dir)s/spam.sqlite"; }
+  statfile { symbol = "BAYES_HAM"; spam = false; path = "%(dir)s/ham.sqlite"; }
+}
+"""
+
 TOY = """\
 rspamd_config:register_symbol{ name='TOY_FORCE', type='prefilter', priority=10, callback=function(task)
   local h = task:get_header('X-Force'); if not h then return end
@@ -148,12 +156,15 @@ class Key:
 
 
 class Rspamd(Daemon):
-	"""port: its HTTP; proxy: a milter; controller: where it learns. It signs what users send with the key."""
+	"""
+	port: its HTTP; proxy: a milter; controller: where it learns, with more = CLASSIFIER, and then it is not to be asked: it says
+	"database is locked" to a lesson that comes with a check. It signs what users send with the key.
+	"""
 
-	def __init__(self, place, key):
+	def __init__(self, place, key, more=""):
 		super().__init__(place, "rspamd", "rspamd")
 		self.port, self.proxy, self.controller = free_port(), free_port(), free_port()
-		self.write("rspamd.conf", RSPAMD % {"dir": self.folder, "port": self.port, "proxy": self.proxy, "controller": self.controller,
+		self.write("rspamd.conf", (RSPAMD + more) % {"dir": self.folder, "port": self.port, "proxy": self.proxy, "controller": self.controller,
 			"selector": SELECTOR, "key": key.path})
 		self.write("toy.lua", TOY)
 		self.write("tld", "test\n")	# the list of all domains would take it many seconds to compile

@@ -257,6 +257,7 @@ class Server:
 		self.unpromised = 0		# messages that may be there though their reply was lost
 		self.seen = set()
 		self.clients = []
+		self.source = None		# where they connect from: (address, 0); None: anywhere
 
 	# -- starting and stopping --
 
@@ -454,7 +455,7 @@ class Server:
 	# -- its clients --
 
 	def dial(self, address):
-		return socket.create_connection(address, PATIENCE)
+		return socket.create_connection(address, PATIENCE, self.source)
 
 	def connect(self, listener="mx", greet=True, hello=None, tls=None, name="mx.local.test", session=None):
 		"""tls: a context, for a listener that begins with a handshake."""
@@ -498,7 +499,7 @@ class FarServer(Server):
 		return result[0]
 
 	def dial(self, address):
-		return self.inside(lambda: socket.create_connection(address, PATIENCE))
+		return self.inside(lambda: socket.create_connection(address, PATIENCE, self.source))
 
 
 # ---- the client ----

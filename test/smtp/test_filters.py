@@ -77,17 +77,6 @@ def test_a_threshold_refuses(start, rspamd):
 	assert send(server, HAM).pair == (250, "2.0.0")
 
 
-def test_a_spam_trap_teaches(start, rspamd, place):			# case 11.28
-	path = os.path.join(place.path, "trap-recipients")
-	with open(path, "w") as f:
-		f.write("bob@local.test\n")
-	server = start(dict(checker(rspamd.port), **{"smtpd": {"recipient_rejection": "data"}, "smtpd.delivery": {"recipients_file": path},
-		"smtpd.spamtrap": {"controller_url": "http://127.0.0.1:%d" % rspamd.controller, "password": "q"}}))
-	client = server.connect(hello=b"EHLO t.test\r\n")
-	assert client.message(HAM, rcpts=(b"nobody@local.test",)) == (550, "5.1.1")
-	assert client.message(HAM) == (250, "2.0.0")
-
-
 def test_checks_are_counted(start, rspamd):
 	server = start(dict(checker(rspamd.port), **metrics()))
 	assert send(server, HAM).pair == (250, "2.0.0")
