@@ -196,6 +196,7 @@ request_message(struct front *f, const struct request *q)
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
 	bool filters = filters_want_message(a->filters), clean;
+	uint64_t begins_at;
 	const char *why;
 
 	if (w == NULL || w->busy || w->tx.fd == -1) {
@@ -218,15 +219,27 @@ request_message(struct front *f, const struct request *q)
 		message_done(w, &v, why);
 		return;
 	}
+	begins_at = w->tx.header_at;
 	keep_for_trap(w);
 	if (!filters && !message_finish(w))
 		return;
-	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &clean, &v, &why) || (!clean && !policy_clean(&w->tx, &v, &why))) {
+	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &clean, &v, &why)) {
 		message_done(w, &v, why);
-	} else if (filters) {
+		return;
+	}
+	if (!clean) {	/* into a new file, which has no trace fields yet */
+		w->tx.header_at = begins_at;
+		if (!policy_clean(&w->tx, &v, &why)) {
+			message_done(w, &v, why);
+			return;
+		}
+		if (!filters && !message_finish(w))
+			return;
+	}
+	if (filters) {
 		w->filters_us = loop_clock_us();
 		filters_message(a->filters, &w->tx, message_filtered, w);
-	} else if (clean || message_finish(w)) {	/* a new file has no trace fields */
+	} else {
 		message_deliver(w);
 	}
 }
