@@ -378,12 +378,16 @@ generation_drain(struct generation *g)
 
 /* ---- what has ended, and shall end ---- */
 
+static bool
+ended_well(int status)
+{
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 static void
 log_death(const struct process *p, int status)
 {
-	bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-
-	log_fields(good ? LOG_DEBUG : LOG_ERROR, 0, "process_ended", LF_STR("name", metrics_value(ML_PROCESS, p->kind)),
+	log_fields(ended_well(status) ? LOG_DEBUG : LOG_ERROR, 0, "process_ended", LF_STR("name", metrics_value(ML_PROCESS, p->kind)),
 	    LF_INT("pid", p->pid), LF_INT("exit", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
 	    LF_INT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0));
 }
@@ -409,7 +413,9 @@ process_ended(struct process *p, int status)
 		process_forget(p);
 		return;
 	}
-	metrics_add(v->metrics, M_PROCESSES_RESTARTED, p->kind, 0, 0, 1);
+	/* that an agent has ended may be heard before the end of its last front: then it will not be started again */
+	if (!g->draining || !ended_well(status))
+		metrics_add(v->metrics, M_PROCESSES_RESTARTED, p->kind, 0, 0, 1);
 	if (p->kind == MP_FRONT)
 		p->row = take_row(p);
 	if (lived)

@@ -324,6 +324,19 @@ def test_counters_go_on_over_reloads(server):			# case 15.3
 	assert scrape(server)['smtpd_config_reloads_total{result="failure"}'] == 1
 
 
+def test_an_agent_that_ends_with_its_fronts_is_no_restart(server):
+	smtp = server.connect(hello=b"EHLO t.test\r\n")
+	old = harness.children(server.process.pid)
+	server.reload({"smtpd": {"log_level": "debug"}})
+	server.wait_log("reload", result="success")
+	os.kill(server.process.pid, signal.SIGSTOP)	# so that it hears of all at once, of the agent first
+	smtp.finish()
+	harness.until(lambda: all(harness.status(pid).get("State", "X")[0] in "ZX" for pid in old))
+	os.kill(server.process.pid, signal.SIGCONT)
+	harness.until(lambda: not set(old) & set(harness.children(server.process.pid)))
+	assert not [name for name in scrape(server) if "restarted" in name]
+
+
 def test_processes(server):
 	now = scrape(server)
 	assert abs(now["process_start_time_seconds"] - time.time()) < 60
