@@ -27,7 +27,8 @@ struct work {
 	bool		 relays;	/* the client may send to domains that are not ours */
 	bool		 busy;		/* deliver_check(), deliver_start() or the filters have it */
 	bool		 forgotten;	/* RESET or CLOSE came meanwhile */
-	bool		 filtered;	/* refused by a filter */
+	enum metrics_reason reason;	/* why a filter refuses it; OTHER: none does */
+	bool		 discarded;	/* a filter has thrown it away, and the client is told 250 */
 	char		 score[24];	/* of the spam checkers, for the log; "": none */
 	char		 filters[256];	/* what they had to say */
 	size_t		 unknown_n;	/* recipients that are unknown, which is told at the end of data */

@@ -30,7 +30,7 @@ hooked(struct work *w, const struct filters_story *s, const char *event)
 	if (s->verdict.code != 0) {
 		log_info(w->tx.session, "filter_refused", LF_STR("at", event), LF_STR("client", w->address), LF_INT("code", s->verdict.code),
 		    LF_STR("text", s->verdict.text), LF_STR("detail", s->detail));
-		story_refused(w->agent, w->listener_slot, w->rcpt.domain, MR_POLICY);
+		story_refused(w->agent, w->listener_slot, w->rcpt.domain, s->reason);
 	}
 	return true;
 }

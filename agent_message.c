@@ -176,12 +176,13 @@ message_filtered(void *arg, const struct filters_story *s)
 		work_free(w);
 		return;
 	}
+	w->discarded = s->discarded;
 	if (s->discarded)
 		verdict_set(&v, 250, "2.0.0", "Ok: %s", w->tx.id);
 	else if (v.code == 0 && !can_be_delivered(&w->tx))
 		verdict_set(&v, 451, "4.3.5", "Filters are not configured properly");
 	if (v.code != 0) {
-		w->filtered = true;
+		w->reason = s->verdict.code != 0 ? s->reason : MR_FILTER;
 		message_done(w, &v, s->discarded ? "discarded" : "filter");
 		return;
 	}

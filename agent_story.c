@@ -29,19 +29,19 @@ count_message(const struct work *w, const struct verdict *v)
 {
 	struct metrics *m = w->agent->args.metrics;
 	const char *domain = w->tx.rcpts_n == 0 ? "" : w->tx.rcpts[0].domain;
-	enum metrics_reason why = w->delivering ? MR_DELIVERY : w->filtered ? MR_SPAM : MR_OTHER;
+	enum metrics_reason why = w->delivering ? MR_DELIVERY : w->reason;
 	unsigned result = v->code / 100 == 2 ? MD_SUCCESS : v->code / 100 == 4 ? MD_TEMPFAIL : MD_REJECT;
 
 	if (w->delivering) {
 		metrics_add(m, M_DELIVERIES, metrics_find(m, ML_AGENT, text_span(deliver_agent_name(w->agent->deliver, &w->tx))), result, 0, 1);
 		metrics_observe(m, M_DELIVERY_DURATION, result, loop_clock_us() - w->delivery_us);
 	}
-	if (v->code / 100 == 2) {
+	if (v->code / 100 == 2 && !w->discarded) {
 		metrics_add(m, M_MESSAGES_RECEIVED, w->listener_slot, metrics_find(m, ML_DOMAIN, text_span(domain)), 0, 1);
 		metrics_observe(m, M_MESSAGES_SIZE, 0, (int64_t)(w->tx.size - message_at(&w->tx)));
 		return;
 	}
-	for (size_t i = 0; i < COUNT(reasons) && !w->delivering && !w->filtered; i++)
+	for (size_t i = 0; i < COUNT(reasons) && why == MR_OTHER; i++)
 		if (strcmp(reasons[i].esc, v->esc) == 0)
 			why = reasons[i].reason;
 	story_refused(w->agent, w->listener_slot, domain, why);
@@ -70,7 +70,7 @@ story_tell(const struct work *w, const struct verdict *v, const char *detail)
 	    LF_STR("cipher", tx->tls_cipher), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
 	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - message_at(tx)),
 	    LF_STR("agent", deliver_agent_name(w->agent->deliver, tx)),
-	    LF_STR("result", v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),
+	    LF_STR("result", w->discarded ? "discarded" : v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),
 	    LF_STR("reply", reply), LF_STR("detail", detail), LF_STR("spam_score", w->score), LF_STR("filters", w->filters),
 	    LF_INT("data_ms", w->data_ms), LF_US("filters_ms", w->filters_us),
 	    LF_US("delivery_ms", w->delivery_us == 0 ? 0 : now - w->delivery_us), LF_US("total_ms", now - w->started_us));

@@ -30,6 +30,7 @@ enum filter_outcome { FILTER_UNSAID, FILTER_NONE, FILTER_PASS, FILTER_FAIL, FILT
 struct filter_report {
 	enum filter_action action;
 	bool		 timed_out;	/* TROUBLE: the time was over */
+	bool		 failed;	/* as TROUBLE, though action is what the configuration makes of it */
 	bool		 is_spam;	/* flagged, though not refused by the checker itself */
 	bool		 has_score;
 	double		 score, required;	/* finite */

@@ -115,10 +115,21 @@ mark_as_spam(struct pass *p)
 	p->story.is_spam = true;
 }
 
-/* What a report that is the last word means. Returns whether the message goes on. */
-static bool
-take_report(struct pass *p, const struct filter_report *r, bool discard, enum set_aside quarantine)
+/* What has been changed cannot be written. */
+static void
+refuse_storage(struct pass *p, const char *who)
 {
+	add_detail(p, who, strerror(errno));
+	p->story.reason = MR_STORAGE;
+	refuse(p, NULL, 452, "4.3.1", "Insufficient system storage");
+}
+
+/* What a report that is the last word means; reason: why filters of its kind refuse. Returns whether the message goes on. */
+static bool
+take_report(struct pass *p, const struct filter_report *r, enum metrics_reason reason, bool discard, enum set_aside quarantine)
+{
+	/* RFC 3463 3.4: 4.3.x is the state of a mail system, also where a hook or a milter says so */
+	p->story.reason = r->action == FILTER_TROUBLE || r->failed || strncmp(r->esc, "4.3.", 4) == 0 ? MR_FILTER : reason;
 	switch (r->action) {
 	case FILTER_ACCEPT:
 	case FILTER_SKIPPED:
@@ -289,13 +300,15 @@ checkers_done(struct pass *p)
 			add_spam_fields(p, which);
 	} else if (trouble) {
 		word.action = fail_action(p);
+		word.failed = true;
 		(void)snprintf(word.text, sizeof(word.text), "%s", word.action == FILTER_REJECT ? "Spam check failed" :
 		    "Temporary spam check failure, try again later");
 	}
-	if (!take_report(p, &word, which != SIZE_MAX && c->checkers[which].discard,
+	if (!take_report(p, &word, MR_SPAM, which != SIZE_MAX && c->checkers[which].discard,
 	    which != SIZE_MAX ? c->checkers[which].quarantine : ASIDE_REJECT)) {
 		pass_end(p);
 	} else if (is_oversize(p)) {
+		p->story.reason = MR_FILTER;
 		refuse(p, NULL, 451, "4.7.1", "Message too large to be checked, try again later");
 		pass_end(p);
 	} else {
@@ -490,12 +503,10 @@ hooks_done(void *arg, const struct filter_report *r)
 
 	if (r->detail[0] != '\0')
 		add_detail(p, "hook", r->detail);
-	if (take_report(p, r, false, ASIDE_REJECT) && p->has_content && r->edits.n > 0) {
+	if (take_report(p, r, MR_POLICY, false, ASIDE_REJECT) && p->has_content && r->edits.n > 0) {
 		(void)content_apply(&p->content, &r->edits);
-		if (content_write(&p->content, p->tx) == -1) {
-			add_detail(p, "hook", strerror(errno));
-			refuse(p, NULL, 452, "4.3.1", "Insufficient system storage");
-		}
+		if (content_write(&p->content, p->tx) == -1)
+			refuse_storage(p, "hook");
 	}
 	pass_end(p);
 }
@@ -505,8 +516,7 @@ static void
 finish(struct pass *p)
 {
 	if (content_write(&p->content, p->tx) == -1) {
-		add_detail(p, "content", strerror(errno));
-		refuse(p, NULL, 452, "4.3.1", "Insufficient system storage");
+		refuse_storage(p, "content");
 		pass_end(p);
 	} else if (hooks_wants(p->f->hooks, HOOK_MESSAGE)) {
 		hooks_run(p->f->hooks, HOOK_MESSAGE, p->tx, NULL, hooks_done, p);
@@ -523,7 +533,7 @@ milter_done(void *arg, const struct filter_report *r)
 
 	if (r->detail[0] != '\0')
 		add_detail(p, m->name, r->detail);
-	if (!take_report(p, r, m->discard, m->quarantine)) {
+	if (!take_report(p, r, MR_POLICY, m->discard, m->quarantine)) {
 		pass_end(p);
 		return;
 	}
@@ -538,7 +548,7 @@ milter_not_started(struct pass *p, filter_done *done)
 	const struct milter_config *m = &p->f->config->milters[p->milter];
 	static const enum filter_action defaults[] = { [MILTER_TEMPFAIL] = FILTER_TEMPFAIL, [MILTER_ACCEPT] = FILTER_ACCEPT,
 	    [MILTER_REJECT] = FILTER_REJECT };
-	struct filter_report r = { .action = defaults[m->default_action] };
+	struct filter_report r = { .action = defaults[m->default_action], .failed = true };
 
 	(void)snprintf(r.detail, sizeof(r.detail), "not started: %s", strerror(errno));
 	done(p, &r);
@@ -566,7 +576,7 @@ milter_rcpt_done(void *arg, const struct filter_report *r)
 	if (r->detail[0] != '\0')
 		add_detail(p, m->name, r->detail);
 	/* what it wants to vanish is thrown away when it is there, and it says so again */
-	if (!(r->action == FILTER_DISCARD && m->discard) && !take_report(p, r, false, m->quarantine)) {
+	if (!(r->action == FILTER_DISCARD && m->discard) && !take_report(p, r, MR_POLICY, false, m->quarantine)) {
 		pass_end(p);
 		return;
 	}
@@ -699,10 +709,12 @@ begin(struct pass *p)
 	}
 	if (content_load(&p->content, p->tx) == -1) {
 		add_detail(p, "content", strerror(errno));
-		if (errno == EFBIG)
+		if (errno == EFBIG) {
+			p->story.reason = MR_SYNTAX;
 			refuse(p, NULL, 550, "5.6.0", "Header too large");
-		else
+		} else {
 			refuse(p, NULL, 451, "4.3.0", "Temporary failure, try again");
+		}
 		pass_end(p);
 		return;
 	}

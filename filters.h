@@ -14,6 +14,7 @@ struct filters;
 /* What they had to say, for the log and the reply. Borrowed until done returns. */
 struct filters_story {
 	struct verdict	verdict;	/* code 0: nothing against it */
+	enum metrics_reason reason;	/* why there is something */
 	const char	*detail;	/* for the log */
 	bool		has_score;
 	double		score;

@@ -252,7 +252,7 @@ hooks_run(struct hooks *h, enum hook_event event, const struct tx *tx, const str
 	struct verdict v = { 0 };
 
 	if (run == NULL) {
-		done(arg, &(struct filter_report){ .action = FILTER_TEMPFAIL, .detail = "out of memory" });
+		done(arg, &(struct filter_report){ .action = FILTER_TEMPFAIL, .failed = true, .detail = "out of memory" });
 		return;
 	}
 	run->hooks = h;

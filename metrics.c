@@ -39,7 +39,7 @@ static const char *const reasons[] = {
 	[MR_OTHER] = "other", [MR_SPAM] = "spam", [MR_POLICY] = "policy", [MR_UNKNOWN_RECIPIENT] = "unknown_recipient",
 	[MR_RELAY_DENIED] = "relay_denied", [MR_SIZE] = "size", [MR_SYNTAX] = "syntax", [MR_AUTH] = "auth", [MR_TLS] = "tls",
 	[MR_LIMIT] = "limit", [MR_FROM] = "from", [MR_NEWLINE] = "newline", [MR_STORAGE] = "storage", [MR_DELIVERY] = "delivery",
-	[MR__MAX] = NULL
+	[MR_FILTER] = "filter", [MR__MAX] = NULL
 };
 static const char *const mechanisms[] = { "other", "PLAIN", "OAUTHBEARER", "XOAUTH2", NULL };
 static const char *const auth_results[] = {
@@ -138,7 +138,7 @@ static const struct family {
 	[M_MESSAGES_RECEIVED] = { "smtpd_messages_received_total", COUNTER, 1, "", NULL, { ML_LISTENER, ML_DOMAIN },
 	    "Messages accepted, by the domain of their first recipient." },
 	[M_MESSAGES_REJECTED] = { "smtpd_messages_rejected_total", COUNTER, 1, "", NULL, { ML_LISTENER, ML_DOMAIN, ML_REASON },
-	    "Senders, recipients and messages refused, by reason." },
+	    "Senders, recipients and messages refused or thrown away, by reason." },
 	[M_MESSAGES_SIZE] = { "smtpd_messages_size_bytes", HISTOGRAM, 1, "bytes", octets, { ML_NONE }, "Size of messages accepted." },
 	[M_AUTH_ATTEMPTS] = { "smtpd_auth_attempts_total", COUNTER, 1, "", NULL, { ML_MECHANISM, ML_AUTH_RESULT }, "Logins tried." },
 	[M_COMMANDS] = { "smtpd_commands_total", COUNTER, 1, "", NULL, { ML_COMMAND }, "SMTP commands." },

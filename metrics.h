@@ -39,9 +39,9 @@ enum metrics_label {
 #define ML_GIVEN__MAX ML_TLS_VERSION
 
 enum metrics_tls { MT_OTHER, MT_1_0, MT_1_1, MT_1_2, MT_1_3, MT__MAX };
-enum metrics_reason {
+enum metrics_reason {	/* FILTER: one that could not be asked, or understood */
 	MR_OTHER, MR_SPAM, MR_POLICY, MR_UNKNOWN_RECIPIENT, MR_RELAY_DENIED, MR_SIZE, MR_SYNTAX, MR_AUTH, MR_TLS, MR_LIMIT, MR_FROM,
-	MR_NEWLINE, MR_STORAGE, MR_DELIVERY, MR__MAX
+	MR_NEWLINE, MR_STORAGE, MR_DELIVERY, MR_FILTER, MR__MAX
 };
 enum metrics_auth { MA_SUCCESS, MA_FAILURE, MA_ERROR, MA__MAX };	/* ERROR: it could not be checked */
 enum metrics_delivery { MD_SUCCESS, MD_TEMPFAIL, MD_REJECT, MD__MAX };

@@ -324,6 +324,7 @@ trouble(struct milter_check *k, const char *why)
 	} else if (config->default_action == MILTER_REJECT && !k->changes.begun) {
 		r = (struct filter_report){ .action = FILTER_REJECT, .esc = "5.7.1" };
 	}
+	r.failed = true;
 	add_detail(k, &r, why);
 	if (k->conn != NULL)
 		k->conn->broken = true;

@@ -200,7 +200,9 @@ def test_a_checker_in_trouble_costs_its_message_a_clear_reply(start, kind, mode)
 		assert time.monotonic() - began < 5
 		assert server.take() == []
 		result = "timeout" if mode in ("hang", "drip") else "error"
-		assert re.findall(r'^smtpd_spam_checks_total\{checker="%s",result="(\w+)"\} (\d+)$' % kind, scrape(server), re.M) == [(result, "1")]
+		figures = scrape(server)
+		assert re.findall(r'^smtpd_spam_checks_total\{checker="%s",result="(\w+)"\} (\d+)$' % kind, figures, re.M) == [(result, "1")]
+		assert re.findall(r'^smtpd_messages_rejected_total\{.*reason="(\w+)"\} (\d+)$', figures, re.M) == [("filter", "1")]
 	finally:
 		peer.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 import harness
 from components import DOMAIN, EICAR, GTUBE, HAM, ClamavMilter, Clamd, MilterPeer, Opendkim, Toy, checker, milter, send
+from test_metrics import METRICS, scrape
 
 REFUSED = (550, "5.7.1")
 LATER = (451, "4.7.1")
@@ -282,6 +283,17 @@ def test_discard_is_said_to_be_accepted_where_a_key_says_so(start, toy):
 	assert m.body == stored(b"add", FROM, tail=b"X-Added: by a milter\n")
 
 
+def test_what_is_counted_of_a_milters_word(start, toy):
+	server = start({**METRICS, **milter("toy", toy.port, envelope="yes", discard="yes"), "smtpd.delivery": {"command": "/bin/cat %{recipient}"}})
+	for do, want in ((b"eom-reject", REFUSED), (b"eom-tempfail", LATER), (b"eom-discard", GOOD),
+			(b"addrcpt", (451, "4.3.5"))):		# two recipients, of a command that takes one
+		assert send(server, CONTENT % do).pair == want
+	assert [line["result"] for line in server.log("message")] == ["rejected", "deferred", "discarded", "deferred"]
+	refused = 'smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="%s"}'
+	figures = scrape(server)
+	assert {n: v for n, v in figures.items() if n.startswith("smtpd_messages_re")} == {refused % "policy": 3, refused % "filter": 1}
+
+
 def test_quarantine_is_refused_or_flagged(start, toy_server, toy):
 	toy_server.take()
 	assert send(toy_server, CONTENT % b"quarantine").pair == REFUSED
@@ -427,7 +439,8 @@ TEXTS = {LATER: b"451 4.7.1 Temporary message check failure, try again later", R
 def test_a_milter_in_trouble(start, mode, action, want):
 	peer = MilterPeer(mode)
 	try:
-		server = start(milter("bad", peer.port, default_action=action, connect_timeout="500ms", command_timeout="500ms", content_timeout="500ms"))
+		server = start(dict(METRICS, **milter("bad", peer.port, default_action=action, connect_timeout="500ms", command_timeout="500ms",
+			content_timeout="500ms")))
 		client = server.connect(hello=b"EHLO t.test\r\n")
 		assert client.cmd(b"MAIL FROM:<a@x.test>\r\n") == (250, "2.1.0")
 		began = time.monotonic()
@@ -444,6 +457,8 @@ def test_a_milter_in_trouble(start, mode, action, want):
 		assert time.monotonic() - began < 8
 		line = server.wait_log("milter", name="bad")
 		assert (line["stage"], line["error"]) == TROUBLE[mode]
+		refused = 'smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="filter"}'
+		assert scrape(server).get(refused, 0) == (action != "accept" or mode == "changing")
 		for m in server.take():
 			assert m.body == HAM.replace(b"\r\n", b"\n")
 	finally:

@@ -211,6 +211,16 @@ are_down(const struct row *t)
 	return down;
 }
 
+/* Whether any of them has looked at the message. */
+static bool
+has_word(const struct row *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (t->said[i].error == UP && t->said[i].action != FILTER_TROUBLE)
+			return true;
+	return false;
+}
+
 /* In every order of their answers the outcome is the same. */
 static void
 merging(void **state)
@@ -247,6 +257,8 @@ merging(void **state)
 			if (t->code != 0 && are_down(t))
 				assert_string_equal(story.verdict.text, t->code == 550 ? "Spam check failed" :
 				    "Temporary spam check failure, try again later");
+			if (t->code != 0)
+				assert_int_equal(story.reason, has_word(t) ? MR_SPAM : MR_FILTER);
 			if (t->code == 0) {
 				assert_true(pread(tx.fd, got, sizeof(got) - 1, (off_t)(tx.header_at == 0 ? MESSAGE_ROOM : tx.header_at)) > 0);
 				assert_non_null(strstr(got, "Subject: x\n\nbody\n"));
@@ -343,6 +355,53 @@ keys_of_a_checker(void **state)
 	}
 	metrics_free(m);
 #undef REST
+}
+
+/* What no filter has refused. */
+static void
+refused_by_ourselves(void **state)
+{
+	static const struct {
+		const char		*name;
+		size_t			 header, in_file;	/* octets of its header, and those that are there */
+		bool			 sealed;
+		int			 code;
+		enum metrics_reason	 reason;
+	} faults[] = {
+		{ "the changes have no room", 100, 8192, true, 452, MR_STORAGE },
+		{ "more header than may be", 4097, 8192, false, 550, MR_SYNTAX },
+		{ "it cannot be read", 100, 10, false, 451, MR_OTHER },
+	};
+	static const struct row row = { .said = { SCORE(1) }, .n = 1 };
+	static char octets[8192];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(faults); i++) {
+		struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
+		    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC | MFD_ALLOW_SEALING),
+		    .size = MESSAGE_ROOM + sizeof(octets) };
+		struct filters *f;
+
+		print_message("%s\n", faults[i].name);
+		configure(&row);
+		memset(octets, 'x', sizeof(octets));
+		memcpy(octets, "X: ", 3);
+		memcpy(octets + faults[i].header - 1, "\n\n", 2);
+		assert_int_equal(pwrite(tx.fd, octets, faults[i].in_file, MESSAGE_ROOM), faults[i].in_file);
+		if (faults[i].sealed)
+			assert_int_equal(fcntl(tx.fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+		f = filters_new(&loop, &config, NULL, children, NULL);
+		assert_non_null(f);
+		calls = 0;
+		filters_message(f, &tx, note, NULL);
+		if (calls == 0)
+			answer(0);
+		assert_int_equal(calls, 1);
+		assert_int_equal(story.verdict.code, faults[i].code);
+		assert_int_equal(story.reason, faults[i].reason);
+		filters_free(f);
+		close(tx.fd);
+	}
 }
 
 /* More than max_checks: they wait, in their order. */
@@ -485,6 +544,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(merging),
 		cmocka_unit_test(keys_of_a_checker),
+		cmocka_unit_test(refused_by_ourselves),
 		cmocka_unit_test(a_place_is_waited_for), cmocka_unit_test(a_wait_is_a_part_of_the_timeout),
 		cmocka_unit_test(a_name_is_waited_for),
 	};
