@@ -193,14 +193,14 @@ agent_init(struct agent *a)
 	    loop_add(&a->loop, &a->control, a->args.control_fd, POLLIN, control_ready, a) == -1)
 		return -1;
 	a->children = children_new(&a->loop, children);
-	if (a->children == NULL || (a->deliver = deliver_new(&a->loop, c, a->children)) == NULL)
+	if (a->children == NULL || (a->deliver = deliver_new(&a->loop, c, a->children, a->args.metrics)) == NULL)
 		return -1;
 	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
 	if ((c->issuers_n > 0 || c->checkers_n > 0 || c->trap_url[0] != '\0') && (a->http = http_new(&a->loop, calls)) == NULL)
 		return -1;
 	if (c->issuers_n > 0 && (a->oauth = oauth_new(&a->loop, a->http, c)) == NULL)
 		return -1;
-	a->auth = auth_new(&a->loop, c, a->children, a->oauth);
+	a->auth = auth_new(&a->loop, c, a->children, a->oauth, a->args.metrics);
 	a->senders = senders_new(c);
 	a->filters = filters_new(&a->loop, c, a->http, a->children, a->args.metrics);
 	return a->auth == NULL || a->senders == NULL || a->filters == NULL ? -1 : 0;

@@ -180,6 +180,8 @@ request_mail(struct front *f, const struct request *q)
 	}
 	if (!has_room(a, q->size)) {
 		log_no_space(a, q);
+		if (a->config->spool_dir[0] == '\0')
+			metrics_add(a->args.metrics, M_LIMIT_HITS, MH_MAX_SPOOL_MEMORY, 0, 0, 1);
 		story_refused(a, f->listener_slot, "", MR_STORAGE);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
 		answer_verdict(f, q->slot, q->session, &v, -1);
@@ -338,6 +340,7 @@ request_rcpt(struct front *f, const struct request *q)
 		verdict_set(&v, 452, "4.5.3", "One recipient at a time");
 	} else if (v.code == 0 && w->tx.rcpts_n >= a->config->max_recipients) {
 		metrics_add(a->args.metrics, M_LIMIT_HITS, MH_MAX_RECIPIENTS, 0, 0, 1);
+		story_refused(a, f->listener_slot, m->domain, MR_LIMIT);
 		verdict_set(&v, 452, "4.5.3", "Too many recipients");
 	}
 	if (v.code != 0) {

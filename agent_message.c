@@ -224,7 +224,7 @@ request_message(struct front *f, const struct request *q)
 	keep_for_trap(w);
 	if (!filters && !message_finish(w))
 		return;
-	if (!policy_header(&w->tx, a->senders, a->loop.now_ms, &clean, &v, &why)) {
+	if (!policy_header(&w->tx, a->senders, a->args.metrics, a->loop.now_ms, &clean, &v, &why)) {
 		message_done(w, &v, why);
 		return;
 	}

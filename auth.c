@@ -54,10 +54,11 @@ struct token {
 };
 
 struct auth {
-	struct loop	*loop;			/* borrowed until auth_free(), as the next three */
+	struct loop	*loop;			/* borrowed until auth_free(), as the next four */
 	const struct config *config;
 	struct children	*children;
 	struct oauth	*oauth;
+	struct metrics	*metrics;
 	struct passwd_file *file;		/* NULL: none is configured */
 	struct check	*head, *last;		/* the queue */
 	size_t		 running, waiting;
@@ -288,13 +289,20 @@ refuse(auth_done *done, void *arg, enum auth_outcome outcome, const char *user, 
 	    .expires_time = INT64_MAX });
 }
 
-/* Put it into the queue, which may start it at once. */
+/* Put it into the queue, which may start it at once, or be full. */
 static void
 check_add(struct auth *a, uint64_t session, const char *user, struct span password, const char *client_address, auth_done *done,
     void *arg)
 {
-	struct check *k = calloc(1, sizeof(*k));
+	struct check *k;
 
+	if (a->running >= a->config->max_auths)
+		metrics_add(a->metrics, M_LIMIT_HITS, MH_MAX_AUTHS, 0, 0, 1);
+	if (a->waiting >= WAITING_MAX) {
+		refuse(done, arg, AUTH_UNABLE, user, "busy");
+		return;
+	}
+	k = calloc(1, sizeof(*k));
 	if (k == NULL) {
 		refuse(done, arg, AUTH_UNABLE, user, "out of memory");
 		return;
@@ -332,8 +340,6 @@ check_password(struct auth *a, uint64_t session, const struct credentials *cred,
 		refuse(done, arg, AUTH_BAD, user, "authzid");
 	else if (cred->secret.len == 0 || cred->secret.len > PASSWD_PASSWORD_MAX || text_find(cred->secret, '\0') != SIZE_MAX)
 		refuse(done, arg, AUTH_BAD, user, "not a password");
-	else if (a->waiting >= WAITING_MAX)
-		refuse(done, arg, AUTH_UNABLE, user, "busy");
 	else
 		check_add(a, session, user, cred->secret, client_address, done, arg);
 }
@@ -387,7 +393,7 @@ check_token(struct auth *a, uint64_t session, const struct credentials *cred, au
 /* ---- the interface ---- */
 
 struct auth *
-auth_new(struct loop *l, const struct config *c, struct children *children, struct oauth *oauth)
+auth_new(struct loop *l, const struct config *c, struct children *children, struct oauth *oauth, struct metrics *m)
 {
 	struct auth *a = calloc(1, sizeof(*a));
 
@@ -397,6 +403,7 @@ auth_new(struct loop *l, const struct config *c, struct children *children, stru
 	a->config = c;
 	a->children = children;
 	a->oauth = oauth;
+	a->metrics = m;
 	if (c->passwd_file[0] != '\0')
 		a->file = passwd_new(c->passwd_file, c, l->now_ms);
 	if ((a->file == NULL && c->passwd_file[0] != '\0') || loop_add(l, &a->slot, -1, 0, waited_long_enough, a) == -1) {

@@ -9,6 +9,7 @@
 
 #include "child.h"
 #include "config.h"
+#include "metrics.h"
 #include "sasl.h"
 
 struct auth;
@@ -34,10 +35,10 @@ struct auth_result {
 typedef void auth_done(void *arg, const struct auth_result *r);
 
 /*
- * loop, c, children (with room for c->max_auths) and oauth (NULL: no issuer is configured) are borrowed until auth_free(). NULL
+ * loop, c, children (with room for c->max_auths), oauth (NULL: no issuer is configured) and m are borrowed until auth_free(). NULL
  * with errno. A password file that cannot be read is logged and makes answers AUTH_UNABLE until it can be.
  */
-struct auth	*auth_new(struct loop *l, const struct config *c, struct children *children, struct oauth *oauth);
+struct auth	*auth_new(struct loop *l, const struct config *c, struct children *children, struct oauth *oauth, struct metrics *m);
 /* After children_end() and oauth_free(): no check is under way, or its done is not called any more. */
 void		 auth_free(struct auth *a);
 /*

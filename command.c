@@ -578,6 +578,12 @@ commands_start(struct commands *c, const struct command *what, command_done *don
 	start_waiting(c);
 }
 
+bool
+commands_is_full(const struct commands *c)
+{
+	return c->running >= c->max;
+}
+
 size_t
 commands_pending(const struct commands *c)
 {

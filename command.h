@@ -39,6 +39,8 @@ struct commands	*commands_new(struct loop *l, struct children *children, const s
 void		 commands_free(struct commands *c);
 /* done is called exactly once, from the loop or from inside this call. */
 void		 commands_start(struct commands *c, const struct command *what, command_done *done, void *arg);
+/* Whether the next one would have to wait. */
+bool		 commands_is_full(const struct commands *c);
 /* How many are running or waiting. */
 size_t		 commands_pending(const struct commands *c);
 

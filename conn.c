@@ -119,6 +119,7 @@ body_flush(struct conn *c)
 		if (spools && (uint64_t)c->spool * LIMITS_SPOOL_STEP < c->file_len + body.len) {
 			if (!limits_spool(f->args.limits, f->args.row, f->args.config->max_spool_memory)) {
 				log_warn(c->session.id, "spool_full", LF_STR("help", "see max_spool_memory"));
+				metrics_add(f->args.metrics, M_LIMIT_HITS, MH_MAX_SPOOL_MEMORY, 0, 0, 1);
 				break;
 			}
 			c->spool++;

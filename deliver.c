@@ -17,6 +17,7 @@
 struct deliver {
 	struct loop	*loop;
 	const struct config *config;
+	struct metrics	*metrics;
 	struct maildir	*maildir;	/* NULL: the agent is command */
 	struct commands	*deliveries, *checks;
 	struct recipients *recipients;	/* NULL: no recipients_file */
@@ -89,7 +90,7 @@ checked(void *arg, const struct verdict *v, const char *detail, struct span outp
 }
 
 struct deliver *
-deliver_new(struct loop *l, const struct config *config, struct children *children)
+deliver_new(struct loop *l, const struct config *config, struct children *children, struct metrics *m)
 {
 	struct deliver *d = calloc(1, sizeof(*d));
 	struct child_user user, writer;
@@ -99,6 +100,7 @@ deliver_new(struct loop *l, const struct config *config, struct children *childr
 		return NULL;
 	d->loop = l;
 	d->config = config;
+	d->metrics = m;
 	if (command_users(config, &user, &writer) == -1)
 		goto fail;
 	if ((d->deliveries = commands_new(l, children, &user, config->max_deliveries)) == NULL ||
@@ -204,6 +206,8 @@ deliver_start(struct deliver *d, const struct tx *tx, deliver_done *done, void *
 		return;
 	}
 	*op = (struct op){ .d = d, .tx = tx, .done = done, .arg = arg };
+	if (commands_is_full(d->deliveries))
+		metrics_add(d->metrics, M_LIMIT_HITS, MH_MAX_DELIVERIES, 0, 0, 1);
 	commands_start(d->deliveries, &(struct command){ .kind = COMMAND_DELIVERY, .words = command_for(d, tx), .tx = tx, .rcpts = tx->rcpts,
 	    .rcpts_n = tx->rcpts_n, .with_message = true, .timeout_ms = c->delivery_ms }, delivered, op);
 }

@@ -8,6 +8,7 @@
 
 #include "child.h"
 #include "message.h"
+#include "metrics.h"
 
 #define DELIVER_CHECKS_MAX 20	/* recipient_commands at once */
 
@@ -18,10 +19,10 @@ typedef void deliver_done(void *arg, const struct verdict *v, const char *detail
 
 /*
  * Make ready what config asks for: the Maildir writers are forked here and drop to delivery_user. The loop, config and the
- * table of children, with room for max_deliveries and DELIVER_CHECKS_MAX of them, are borrowed until deliver_free(). NULL with
- * errno.
+ * table of children, with room for max_deliveries and DELIVER_CHECKS_MAX of them, and m are borrowed until deliver_free(). NULL
+ * with errno.
  */
-struct deliver	*deliver_new(struct loop *l, const struct config *config, struct children *children);
+struct deliver	*deliver_new(struct loop *l, const struct config *config, struct children *children, struct metrics *m);
 /* Ends the writers, after children_end(). */
 void		 deliver_free(struct deliver *d);
 

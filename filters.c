@@ -430,6 +430,7 @@ stand_in_line(struct opinion *o)
 	size_t i = checker_of(o);
 	struct line *l = &f->lines[i];
 
+	metrics_add(f->metrics, M_LIMIT_HITS, MH_MAX_CHECKS, 0, 0, 1);
 	if (l->head == NULL)
 		l->head = o;
 	else
@@ -710,6 +711,7 @@ begin(struct pass *p)
 	if (content_load(&p->content, p->tx) == -1) {
 		add_detail(p, "content", strerror(errno));
 		if (errno == EFBIG) {
+			metrics_add(p->f->metrics, M_LIMIT_HITS, MH_MAX_HEADER_SIZE, 0, 0, 1);
 			p->story.reason = MR_SYNTAX;
 			refuse(p, NULL, 550, "5.6.0", "Header too large");
 		} else {

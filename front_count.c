@@ -8,7 +8,7 @@ static const struct {
 	enum metrics_limit	limit;
 } limit_replies[] = {
 	{ R_TOO_MANY_ERRORS, MH_MAX_ERRORS }, { R_TOO_MANY_RCPTS, MH_MAX_RECIPIENTS }, { R_TOO_BIG, MH_MAX_MESSAGE_SIZE },
-	{ R_NO_SPACE, MH_MAX_SPOOL_MEMORY }, { R_AUTH_MANY, MH_MAX_AUTH_FAILURES },
+	{ R_AUTH_MANY, MH_MAX_AUTH_FAILURES },
 };
 
 /* Why a MAIL was refused; those that are not here are errors of syntax. */
@@ -46,6 +46,7 @@ front_count_sessions(struct front *f)
 		metrics_add(m, M_LIMIT_HITS, limit_replies[i].limit, 0, 0, n->canned[limit_replies[i].reply]);
 	for (enum canned r = R_NONE; r < R__MAX; r++)
 		metrics_add(m, M_MESSAGES_REJECTED, f->listener_slot, 0, mail_reason(r), n->mail_refused[r]);
+	metrics_add(m, M_MESSAGES_REJECTED, f->listener_slot, 0, MR_LIMIT, n->canned[R_TOO_MANY_RCPTS]);
 	*n = (struct session_counts){ 0 };
 }
 

@@ -63,7 +63,8 @@ static const char *const limits[] = {
 	[MH_RECIPIENT_RATE] = "recipient_rate", [MH_DOMAIN_RATE] = "domain_rate", [MH_MAX_MESSAGE_SIZE] = "max_message_size",
 	[MH_MAX_HEADER_SIZE] = "max_header_size", [MH_MAX_RECIPIENTS] = "max_recipients", [MH_MAX_ERRORS] = "max_errors",
 	[MH_MAX_SPOOL_MEMORY] = "max_spool_memory", [MH_MAX_AUTH_FAILURES] = "max_auth_failures",
-	[MH_AUTH_FAILURES_PER_IP] = "auth_failures_per_ip", [MH__MAX] = NULL
+	[MH_AUTH_FAILURES_PER_IP] = "auth_failures_per_ip", [MH_MAX_DELIVERIES] = "max_deliveries", [MH_MAX_CHECKS] = "max_checks",
+	[MH_MAX_AUTHS] = "max_auths", [MH__MAX] = NULL
 };
 static const char *const reload_results[] = { [MO_SUCCESS] = "success", [MO_FAILURE] = "failure", [MO__MAX] = NULL };
 static const char *const processes[] = { [MP_FRONT] = "front", [MP_AGENT] = "agent", [MP_EXPORTER] = "exporter", [MP__MAX] = NULL };
@@ -151,7 +152,7 @@ static const struct family {
 	[M_SPAM_SCORE] = { "smtpd_spam_score", HISTOGRAM, MICRO, "", points, { ML_NONE }, "Spam scores of messages checked." },
 	[M_MESSAGE_AUTH] = { "smtpd_message_auth_total", COUNTER, 1, "", NULL, { ML_METHOD, ML_METHOD_RESULT },
 	    "Outcome of SPF, DKIM, DMARC, ARC and block lists." },
-	[M_LIMIT_HITS] = { "smtpd_limit_hits_total", COUNTER, 1, "", NULL, { ML_LIMIT }, "How often a limit refused something." },
+	[M_LIMIT_HITS] = { "smtpd_limit_hits_total", COUNTER, 1, "", NULL, { ML_LIMIT }, "How often a limit refused something, or made it wait." },
 	[M_CONFIG_RELOADS] = { "smtpd_config_reloads_total", COUNTER, 1, "", NULL, { ML_RELOAD_RESULT }, "Reloads of the configuration." },
 	[M_PROCESSES_RESTARTED] = { "smtpd_processes_restarted_total", COUNTER, 1, "", NULL, { ML_PROCESS },
 	    "Processes that ended by themselves and were started again." },

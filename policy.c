@@ -62,10 +62,20 @@ is_ours_to_write(const struct tx *tx, struct span name, struct span value)
 	    (text_is_nocase(name, "Return-Path") && !tx->foreign);
 }
 
+/* It has more octets or fields than are taken. */
+static bool
+too_large(struct metrics *m, struct verdict *v, const char **why, const char *what)
+{
+	metrics_add(m, M_LIMIT_HITS, MH_MAX_HEADER_SIZE, 0, 0, 1);
+	verdict_set(v, 550, "5.6.0", "Header too large");
+	*why = what;
+	return false;
+}
+
 /* What the header block says: a loop, and whether the login may send with this From. false with what the client is told, and why. */
 static bool
-judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struct span message, bool *clean, struct verdict *v,
-    const char **why)
+judge_header(const struct tx *tx, struct senders *senders, struct metrics *m, int64_t now_ms, struct span message, bool *clean,
+    struct verdict *v, const char **why)
 {
 	struct span rest = message;
 	struct header_field field;
@@ -77,11 +87,8 @@ judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struc
 		received += text_is_nocase(field.name, "Received");
 		*clean = *clean && !is_ours_to_write(tx, field.name, field.value);
 	}
-	if (fields > HEADER_FIELDS_MAX || message.len - rest.len > tx->config->max_header_size) {
-		verdict_set(v, 550, "5.6.0", "Header too large");
-		*why = fields > HEADER_FIELDS_MAX ? "too many header fields" : "header too large";
-		return false;
-	}
+	if (fields > HEADER_FIELDS_MAX || message.len - rest.len > tx->config->max_header_size)
+		return too_large(m, v, why, fields > HEADER_FIELDS_MAX ? "too many header fields" : "header too large");
 	if (received > RECEIVED_MAX) {
 		verdict_set(v, 554, "5.4.6", "Routing loop detected");
 		*why = "routing loop";
@@ -101,7 +108,8 @@ judge_header(const struct tx *tx, struct senders *senders, int64_t now_ms, struc
 }
 
 bool
-policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, bool *clean, struct verdict *v, const char **why)
+policy_header(const struct tx *tx, struct senders *senders, struct metrics *m, int64_t now_ms, bool *clean, struct verdict *v,
+    const char **why)
 {
 	uint64_t max = tx->config->max_header_size + 1;	/* with the octet that tells whether the header ends there */
 	char first[FIRST_READ], *all = NULL;
@@ -117,10 +125,9 @@ policy_header(const struct tx *tx, struct senders *senders, int64_t now_ms, bool
 		*why = strerror(errno);
 		verdict_set(v, 451, "4.3.0", "Temporary failure, try again");
 	} else if (is_cut) {
-		*why = "header too large";
-		verdict_set(v, 550, "5.6.0", "Header too large");
+		good = too_large(m, v, why, "header too large");
 	} else {
-		good = judge_header(tx, senders, now_ms, start, clean, v, why);
+		good = judge_header(tx, senders, m, now_ms, start, clean, v, why);
 	}
 	free(all);
 	return good;

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import harness
+from test_metrics import METRICS, scrape
 
 HELLO = b"EHLO t.test\r\n"
 OK, MAIL, NO_SPACE, LATER = (250, "2.0.0"), (250, "2.1.0"), (452, "4.3.1"), (451, "4.3.0")
@@ -184,7 +185,7 @@ def test_a_full_spool_folder(tmpfs, start):	# case 13.5
 		spool.append(os.path.join(server.folder, "spool"))
 		tmpfs(spool[0], "size=2m")
 		return {"smtpd": {"spool_dir": spool[0]}, "smtpd.limits": {"max_message_size": "8m"}}
-	server = start(prepare=prepare)
+	server = start(METRICS, prepare=prepare)
 	server.ready()
 	smtp = server.connect(hello=HELLO)
 	assert smtp.message(lines(1000000)) == OK
@@ -213,6 +214,11 @@ def test_a_full_spool_folder(tmpfs, start):	# case 13.5
 	assert smtp.message(b"after\r\n") == OK
 	assert os.listdir(spool[0]) == []
 	assert [len(m.body) for m in server.take()] == [999000, 6, 6]
+	# a disk is no limit of ours
+	figures = scrape(server)
+	assert not [name for name in figures if name.startswith("smtpd_limit_hits")]
+	assert figures['smtpd_messages_rejected_total{listener="mx",recipient_domain="other",reason="storage"}'] == 5
+	assert figures['smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="storage"}'] == 1
 
 
 def maildir_on(tmpfs, options):

@@ -98,7 +98,7 @@ start(const char *file, char **command, unsigned max_auths, int64_t auth_ms)
 	config.auth_ms = auth_ms;
 	children = children_new(&loop, max_auths);
 	assert_non_null(children);
-	auth = auth_new(&loop, &config, children, (struct oauth *)(void *)&oauth_memory);
+	auth = auth_new(&loop, &config, children, (struct oauth *)(void *)&oauth_memory, NULL);
 	assert_non_null(auth);
 }
 

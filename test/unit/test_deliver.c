@@ -178,7 +178,7 @@ start(void)
 {
 	children = children_new(&loop, config.max_deliveries + DELIVER_CHECKS_MAX);
 	assert_non_null(children);
-	d = deliver_new(&loop, &config, children);
+	d = deliver_new(&loop, &config, children, NULL);
 	assert_non_null(d);
 }
 
@@ -1047,7 +1047,7 @@ an_unknown_user_is_an_error(void **state)
 		skip();
 	config.delivery_user = STR("no-such-user");
 	config.maildir = STR("/nowhere/%{user}");
-	assert_null(deliver_new(&loop, &config, NULL));
+	assert_null(deliver_new(&loop, &config, NULL, NULL));
 }
 
 static void
