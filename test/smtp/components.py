@@ -399,7 +399,7 @@ class MilterPeer(Peer):
 				elif self.mode == "changing" and command == b"E":
 					c.sendall(b"\0\0\0\5bpart")
 					break
-				elif command != b"D":		# macros have no reply
+				elif command not in (b"D", b"K", b"A", b"Q"):	# macros, and what ends a message or session, have no reply
 					c.sendall(b"\0\0\0\1c")
 			c.close()
 		except (OSError, StopIteration):

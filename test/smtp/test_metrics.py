@@ -359,15 +359,6 @@ def test_the_format_is_the_one_that_is_preferred(server, accept, openmetrics):
 	assert text.endswith("# EOF\n") == openmetrics and ("# UNIT " in text) == openmetrics
 
 
-def test_promtool_finds_nothing(server):
-	if shutil.which("promtool") is None:
-		pytest.skip("promtool is not installed (Debian package prometheus)")
-	smtp = server.connect(hello=b"EHLO t.test\r\n")
-	assert smtp.message(b"Subject: a\r\n\r\nx\r\n")[0] == 250
-	result = subprocess.run(["promtool", "check", "metrics"], input=get(server)[2], capture_output=True, text=True, check=False)
-	assert (result.returncode, result.stdout + result.stderr) == (0, "")
-
-
 class Prometheus(Daemon):
 	"""It scrapes one server, as often as it may."""
 
