@@ -12,8 +12,8 @@
 bool	policy_is_trusted(const struct listener *l, const char *address);
 /*
  * The header of a complete message, as it will be delivered: its size, a routing loop and, of a user who has logged in, From.
- * m counts max_header_size. now_ms: monotonic. *clean: it has nothing that policy_clean() takes away. false with what the client is told and, in *why, what the
- * log is.
+ * m counts max_header_size. now_ms: monotonic. *clean: it has nothing that policy_clean() takes away. false with what the client is
+ * told and, in *why, what the log is.
  */
 bool	policy_header(const struct tx *tx, struct senders *senders, struct metrics *m, int64_t now_ms, bool *clean, struct verdict *v,
 	    const char **why);

@@ -291,11 +291,35 @@ class Recorder:
 		self.server.server_close()
 
 
-class Peer:
-	"""A server that misbehaves in one way (SECURITY-CASES 11.1 to 11.7)."""
+FIELDS = b"X: y\r\n" * 1000
+ANSWERS = {
+	"rspamd": {
+		"late": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"action\":",
+		"500": b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}",
+		"error": b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"error\":\"no\"}",
+		"nonsense": b"HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{\"action\":\"maybe\"}",
+		"endless": b"HTTP/1.1 200 OK\r\n\r\n",
+		"version": b"HTTP/9.9 200 OK\r\nContent-Length: 22\r\n\r\n{\"action\":\"no action\"}",
+		"drip": b"HTTP/1.1 200 OK\r\n" + FIELDS,
+	},
+	"spamassassin": {
+		"late": b"SPAMD/1.1 0 EX_OK\r\nSpam: False ; 0.0 / 5",
+		"500": b"SPAMD/1.0 74 EX_IOERR\r\n\r\n",
+		"error": b"SPAMD/1.1 0 EX_OK\r\nContent-length: 9\r\nSpam: False ; 0.0 / 5.0\r\n\r\n",
+		"nonsense": b"SPAMD/1.1 0 EX_OK\r\nSpam: Maybe ; 0.0 / 5.0\r\n\r\n",
+		"endless": b"SPAMD/1.1 0 EX_OK\r\n",
+		"version": b"SPAMD/9.9 0 EX_OK\r\nSpam: False ; 0.0 / 5.0\r\n\r\n",
+		"drip": b"SPAMD/1.1 0 EX_OK\r\n" + FIELDS,
+	},
+}
 
-	def __init__(self, mode):
+
+class Peer:
+	"""A server that misbehaves in one way (SECURITY-CASES 11.1 to 11.7). kind: the checker that it plays; a key of ANSWERS."""
+
+	def __init__(self, mode, kind="rspamd"):
 		self.mode = mode
+		self.answers = ANSWERS[kind]
 		self.socket = socket.socket()
 		self.socket.bind(("127.0.0.1", 0))
 		self.port = self.socket.getsockname()[1]
@@ -319,31 +343,27 @@ class Peer:
 			if self.mode == "hang":
 				self.held.append(c)
 				return
-			if self.mode == "early":
-				c.close()
-				return
-			c.recv(65536)
-			if self.mode == "late":
-				c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"action\":")
-			elif self.mode == "garbage":
-				c.sendall(os.urandom(4096))
-			elif self.mode == "500":
-				c.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}")
-			elif self.mode == "error":
-				c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"error\":\"no\"}   ")
-			elif self.mode == "endless":
-				c.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-				while True:
-					c.sendall(b"x" * 65536)
-			elif self.mode == "version":	# of both protocols
-				c.sendall(b"SPAMD/9.0 0 EX_OK\r\nSpam: False ; 0.0 / 5.0\r\n\r\n")
-			elif self.mode == "drip":
-				for octet in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
-					c.sendall(bytes([octet]))
-					time.sleep(0.02)
+			if self.mode != "early":
+				c.recv(65536)
+				self.say(c)
+				# closed with something unread, it would take back what it has said
+				c.shutdown(socket.SHUT_WR)
+				while c.recv(65536):
+					pass
 			c.close()
 		except OSError:
 			pass
+
+	def say(self, c):
+		answer = os.urandom(4096) if self.mode == "garbage" else self.answers[self.mode]
+		if self.mode != "drip":
+			c.sendall(answer)
+		while self.mode == "endless":
+			c.sendall(FIELDS)
+		if self.mode == "drip":
+			for octet in answer:
+				c.sendall(bytes([octet]))
+				time.sleep(0.02)
 
 	def close(self):
 		self.socket.close()

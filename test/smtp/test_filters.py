@@ -186,19 +186,30 @@ def test_spamassassin_takes_no_body_for_our_field(start, spamd, content):		# cas
 # ---- several, and what fails ----
 
 LATER = b"451 4.7.1 Temporary spam check failure, try again later"
-MODES = ["refuse", "hang", "early", "late", "garbage", "500", "error", "endless", "drip", "version"]
+GONE = "(Recv failure: |connection lost: )?Connection reset by peer|Empty reply from server|no reply"
+# what the log says of each: rspamd, spamassassin
+MODES = {
+	"refuse": ("Failed to connect to .*", "cannot connect: Connection refused"), "hang": (".*timed out.*", "timeout: reply"),
+	"early": (GONE, GONE), "late": ("end of response with 90 bytes missing", "the reply ends in its header"),
+	"garbage": ("Received HTTP/0.9 when not allowed", "no reply of spamd's: .*"), "500": ("HTTP status 500", "SPAMD/1.0 74 EX_IOERR"),
+	"error": ("error: no", "Content-length is wrong"), "nonsense": ("unknown action: maybe", "cannot be understood: Spam: Maybe .*"),
+	"endless": ("the answer is too long", "the reply is too long"), "drip": (".*timed out.*", "timeout: reply"),
+	"version": ("Unsupported HTTP version.*", "no reply of spamd's: SPAMD/9.9 0 EX_OK"),
+}
 
 
 @pytest.mark.parametrize("kind", ["rspamd", "spamassassin"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_checker_in_trouble_costs_its_message_a_clear_reply(start, kind, mode):
-	peer = Peer(mode)
+	peer = Peer(mode, kind)
 	try:
 		server = start(dict(checker(peer.port, kind, timeout="700ms"), **metrics()))
 		began = time.monotonic()
 		assert send(server, HAM).lines == [LATER]
 		assert time.monotonic() - began < 5
 		assert server.take() == []
+		detail = MODES[mode][kind == "spamassassin"]
+		assert re.fullmatch("%s: (%s)" % (kind, detail), server.wait_log("message")["filters"])
 		result = "timeout" if mode in ("hang", "drip") else "error"
 		figures = scrape(server)
 		assert re.findall(r'^smtpd_spam_checks_total\{checker="%s",result="(\w+)"\} (\d+)$' % kind, figures, re.M) == [(result, "1")]
