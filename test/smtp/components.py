@@ -33,7 +33,7 @@ options {
 logging { type = "console"; level = "notice"; color = false; }
 actions { reject = 15; add_header = 6; greylist = 4; subject = "***SPAM*** %%s"; rewrite_subject = 10; }
 metric { name = "default"; }
-worker "normal" { bind_socket = "127.0.0.1:%(port)d"; count = 1; enabled = true; }
+worker "normal" { bind_socket = "127.0.0.1:%(port)d"; bind_socket = "%(socket)s mode=0666"; count = 1; enabled = true; }
 worker "rspamd_proxy" {
   bind_socket = "127.0.0.1:%(proxy)d"; count = 1; milter = yes; timeout = 10s;
   upstream "local" { default = yes; self_scan = yes; }
@@ -95,6 +95,7 @@ class Daemon:
 	"""A component of somebody else's, ended with the tests."""
 
 	patience = 10		# seconds, for its end
+	host = "127.0.0.1"
 
 	def __init__(self, place, program, package):
 		self.program = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
@@ -125,7 +126,7 @@ class Daemon:
 	def answers(self, port):
 		assert self.process.poll() is None, self.output()[-2000:]
 		try:
-			socket.create_connection(("127.0.0.1", port), 1).close()
+			socket.create_connection((self.host, port), 1).close()
 			return True
 		except OSError:
 			return False
@@ -157,14 +158,14 @@ class Key:
 
 class Rspamd(Daemon):
 	"""
-	port: its HTTP; proxy: a milter; controller: where it learns, with more = CLASSIFIER, and then it is not to be asked: it says
+	port, socket: its HTTP; proxy: a milter; controller: where it learns, with more = CLASSIFIER, and then it is not to be asked: it says
 	"database is locked" to a lesson that comes with a check. It signs what users send with the key.
 	"""
 
 	def __init__(self, place, key, more=""):
 		super().__init__(place, "rspamd", "rspamd")
-		self.port, self.proxy, self.controller = free_port(), free_port(), free_port()
-		self.write("rspamd.conf", (RSPAMD + more) % {"dir": self.folder, "port": self.port, "proxy": self.proxy, "controller": self.controller,
+		self.port, self.proxy, self.controller, self.socket = free_port(), free_port(), free_port(), self.path("rspamd.sock")
+		self.write("rspamd.conf", (RSPAMD + more) % {"dir": self.folder, "port": self.port, "socket": self.socket, "proxy": self.proxy, "controller": self.controller,
 			"selector": SELECTOR, "key": key.path})
 		self.write("toy.lua", TOY)
 		self.write("tld", "test\n")	# the list of all domains would take it many seconds to compile
@@ -177,7 +178,7 @@ class Rspamd(Daemon):
 class Spamd(Daemon):
 	def __init__(self, place):
 		super().__init__(place, "spamd", "spamd")
-		self.port = free_port()
+		self.port, self.socket = free_port(), self.path("spamd.sock")
 		conf = self.path("conf")
 		os.mkdir(conf)
 		self.write("conf/init.pre", "loadplugin Mail::SpamAssassin::Plugin::Check\n")
@@ -187,7 +188,8 @@ class Spamd(Daemon):
 			"header TOY_RELAY X-Spam-Relays-Trusted =~ /^\\[ ip=127\\.0\\.0\\.1 rdns=localhost helo=toy\\.test by=mx\\.local\\.test /\nscore TOY_RELAY 6.5\n"
 			"header TOY_SENDER EnvelopeFrom =~ /^toy\\@x\\.test$/\nscore TOY_SENDER 6.3\n"
 			"header TOY_AUTH X-Spam-Relays-Trusted =~ / auth=ESMTPSA /\nscore TOY_AUTH 6.1\n")
-		self.run("-L", "-x", "-i", "127.0.0.1", "-p", str(self.port), "-A", "127.0.0.1", "-H", self.folder, "-C", conf,
+		self.run("-L", "-x", "-i", "127.0.0.1", "-p", str(self.port), "--socketpath=" + self.socket, "--socketmode=0666", "-A", "127.0.0.1",
+			"-H", self.folder, "-C", conf,
 			"--siteconfigpath=" + conf, "--min-children=1", "--max-children=2", "-s", "stderr", "-r", self.path("spamd.pid"), port=self.port)
 
 
@@ -239,13 +241,14 @@ class ClamavMilter(Libmilter):
 class Toy(Libmilter):
 	"""test/peers/toymilter.py: a milter that does what the message asks for."""
 
-	def __init__(self, place):
+	def __init__(self, place, host="127.0.0.1"):
 		super().__init__(place, sys.executable, "python3")
+		self.host = host
 		if subprocess.run([self.program, "-c", "import Milter"], capture_output=True, check=False).returncode != 0:
 			pytest.skip("%s has no module Milter (package python3-milter)" % self.program)
 		self.port = free_port()
 		shutil.copy(os.path.join(harness.TOP, "test", "peers", "toymilter.py"), self.folder)
-		self.run(self.path("toymilter.py"), "inet:%d@127.0.0.1" % self.port, port=self.port)
+		self.run(self.path("toymilter.py"), "%s:%d@%s" % ("inet6" if ":" in host else "inet", self.port, host), port=self.port)
 
 
 class Recorder:

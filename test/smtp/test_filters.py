@@ -347,6 +347,17 @@ def test_a_hook_keeps_the_delivery_contract(start, command, want):
 			assert client.cmd(line) == good
 
 
+@pytest.mark.parametrize("kind", ["rspamd", "spamassassin"])
+def test_a_checker_at_a_unix_socket(request, start, kind):
+	daemon = request.getfixturevalue({"rspamd": "rspamd", "spamassassin": "spamd"}[kind])
+	server = start(dict(checker(0, kind, url="unix:" + daemon.socket), spamcheck={"reject_threshold": "100"}))
+	assert send(server, HAM).pair == (250, "2.0.0")
+	assert send(server, b"X-Toy: 1\r\n" + HAM).pair == (250, "2.0.0")
+	assert send(server, b"Subject: x\r\n\r\n" + GTUBE + b"\r\n").pair == (550, "5.7.1")
+	ham, toy = server.take()
+	assert b"X-Spam-Flag: NO" in ham.raw and b"X-Spam-Flag: YES" in toy.raw and b"X-Spam-Checker: %s\n" % kind.encode() in toy.raw
+
+
 def test_more_messages_than_checks_at_once(start, rspamd):
 	server = start(checker(rspamd.port, max_checks="1", timeout="20s"))
 	clients = [server.connect(hello=b"EHLO t.test\r\n") for _ in range(10)]

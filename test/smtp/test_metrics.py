@@ -467,8 +467,8 @@ def test_not_ready_as_soon_as_it_stops(server):			# case 14.1
 	assert http.is_closed()
 
 
-def check(server, config=None):
-	result = subprocess.run([harness.PROGRAM, "healthcheck", "-c", config or server.config], capture_output=True, text=True,
+def check(server, config=None, more=()):
+	result = subprocess.run([harness.PROGRAM, "healthcheck", "-c", config or server.config, *more], capture_output=True, text=True,
 		check=False, timeout=10)
 	return result.returncode, result.stderr
 
@@ -501,6 +501,17 @@ def test_healthcheck_by_the_first_listener(start):
 				f.write(text.replace("address = 127.0.0.1:0", "address = 127.0.0.1:%d" % (port or mute.getsockname()[1])))
 			code, why = check(server, other)
 			assert code == expect[0] and why.endswith(expect[1])
+
+
+def test_healthcheck_of_a_listener_that_begins_with_tls(start):
+	server = start({"smtpd.listener mx": {"mode": "smtps"}, "server.tls": {"self_signed": "yes"}, "smtpd.auth": {"command": "/bin/false"}})
+	with socket.create_server(("127.0.0.1", 0)) as mute:
+		for mode, port, why in (("smtps", server.addresses["mx"][1], ""), ("smtps", mute.getsockname()[1], ""),
+				("smtp", mute.getsockname()[1], "it does not greet with 220")):
+			address = "127.0.0.1:%d" % port
+			assert check(server, more=["-o", "smtpd.listener mx.mode=" + mode, "-o", "smtpd.listener.mx.address=" + address]) == (
+				bool(why), why and "smtpd: %s: %s\n" % (address, why))
+	assert check(server, more=["-o", "smtpd.listener.mx.address=" + address]) == (1, "smtpd: %s: it cannot be reached\n" % address)
 
 
 # ---- HTTP (case 13.7) ----

@@ -4,6 +4,7 @@ import base64
 import crypt
 import os
 import re
+import socket
 import time
 
 import pytest
@@ -292,6 +293,21 @@ def test_what_is_counted_of_a_milters_word(start, toy):
 	refused = 'smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="%s"}'
 	figures = scrape(server)
 	assert {n: v for n, v in figures.items() if n.startswith("smtpd_messages_re")} == {refused % "policy": 3, refused % "filter": 1}
+
+
+def test_a_milter_by_ipv6(place, start):
+	try:
+		socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+	except OSError:
+		pytest.skip("there is no ::1")
+	d = Toy(place, "::1")
+	try:
+		server = start(milter("toy", 0, address="inet6:[::1]:%d" % d.port))
+		assert send(server, CONTENT % b"add").pair == GOOD
+		(m,) = server.take()
+		assert m.body == stored(b"add", FROM, tail=b"X-Added: by a milter\n")
+	finally:
+		d.stop()
 
 
 def test_quarantine_is_refused_or_flagged(start, toy_server, toy):

@@ -1,10 +1,14 @@
 /*
- * test_exporter.c - requests to the metrics listener: what is one, and what it asks for (case 13.7).
+ * test_exporter.c - requests to the metrics listener: what is one, and what it asks for (case 13.7); whether we are ready (case 14.1).
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -137,10 +141,86 @@ pipelined(void **state)
 	assert_true(text_is(q.path, "/b") && q.len == in.len);
 }
 
+/* ---- readiness ---- */
+
+static const struct {
+	unsigned	 reasons;
+	const char	*status, *text;
+} states[] = {
+	{ UNREADY_STARTING, " 503 ", "starting\n" },	/* without a word from the master */
+	{ UNREADY_FRONT, " 503 ", "a listener without a front\n" },
+	{ UNREADY_AGENT | UNREADY_FRONT, " 503 ", "no agent\na listener without a front\n" },
+	{ UNREADY_STOPPING, " 503 ", "stopping\n" },
+	{ 0, " 200 ", "ready\n" },
+};
+
+/* What GET /readyz is answered, up to the end of the connection. */
+static void
+ask(const struct sockaddr_un *address, socklen_t len, char text[1024])
+{
+	static const char request[] = "GET /readyz HTTP/1.1" HOST "Connection: close\r\n\r\n";
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	size_t have = 0;
+	ssize_t n;
+
+	assert_int_equal(connect(fd, (const struct sockaddr *)address, len), 0);
+	assert_int_equal(send(fd, request, sizeof(request) - 1, 0), sizeof(request) - 1);
+	while ((n = recv(fd, text + have, 1023 - have, 0)) > 0)
+		have += (size_t)n;
+	text[have] = '\0';
+	close(fd);
+}
+
+static void
+readiness(void **state)
+{
+	static char path[] = "/metrics";
+	const struct config config = { .metrics_path = path };
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(address.sun_family);	/* the kernel gives it a name */
+	static struct exporter_args args;	/* nothing frees limits */
+	int control[2], status;
+	char text[1024];
+	pid_t pid;
+
+	args = (struct exporter_args){ .config = &config, .limits = limits_new(), .metrics = metrics_new(),
+	    .listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0) };
+	assert_non_null(args.limits);
+	assert_non_null(args.metrics);
+	assert_int_equal(bind(args.listen_fd, (struct sockaddr *)&address, len), 0);
+	len = sizeof(address);
+	assert_int_equal(getsockname(args.listen_fd, (struct sockaddr *)&address, &len), 0);
+	assert_int_equal(listen(args.listen_fd, 8), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, control), 0);
+	args.control_fd = control[1];
+	pid = fork();
+	if (pid == 0) {
+		close(control[0]);
+		_exit(exporter_run(&args));
+	}
+	close(control[1]);
+	for (size_t i = 0; i < COUNT(states); i++) {
+		if (i > 0)
+			metrics_unready(args.metrics, states[i].reasons);
+		assert_int_equal(metrics_reasons(args.metrics), states[i].reasons);
+		ask(&address, len, text);
+		print_message("%s\n", text);
+		assert_true(strncmp(text + strlen("HTTP/1.1"), states[i].status, strlen(states[i].status)) == 0);
+		assert_non_null(strstr(text, "\r\n\r\n"));
+		assert_string_equal(strstr(text, "\r\n\r\n") + 4, states[i].text);
+	}
+	close(control[0]);	/* the master is gone: it ends */
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(args.listen_fd);
+	metrics_free(args.metrics);
+}
+
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(requests), cmocka_unit_test(size), cmocka_unit_test(pipelined) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(requests), cmocka_unit_test(size), cmocka_unit_test(pipelined),
+	    cmocka_unit_test(readiness) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
