@@ -19,7 +19,7 @@
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct loop loop;
-static struct milter_config milter_config = { .name = "m", .connect_ms = 60000, .command_ms = 60000, .content_ms = 60000 };
+static struct milter_config milter_config = { .name = "m", .max_checks = 1, .connect_ms = 60000, .command_ms = 60000, .content_ms = 60000 };
 static struct config config;
 static struct listener listener = { .name = "mx" };
 static char nowhere[] = "", hostname[] = "mx.test", address[64];
