@@ -251,21 +251,24 @@ class Toy(Libmilter):
 		self.run(self.path("toymilter.py"), "%s:%d@%s" % ("inet6" if ":" in host else "inet", self.port, host), port=self.port)
 
 
-class Recorder:
-	"""An rspamd that finds nothing, answers as it is told to, and remembers what it was sent. path: of its unix socket, else it has a port."""
+class FakeRspamd:
+	"""
+	It answers each question with the same JSON, as long as it is not told otherwise, and remembers what it was sent. path: of its unix
+	socket; else it has a port.
+	"""
 
-	def __init__(self, path=None):
+	def __init__(self, result=None, path=None):
 		self.requests = []	# (path, header, body)
-		self.answers = {"/checkv2": (200, b'{"action":"no action"}'), "/learnspam": (200, b'{"success":true}')}
-		recorder = self
+		self.answers = {"/checkv2": (200, json.dumps(result or {"action": "no action"}).encode()), "/learnspam": (200, b'{"success":true}')}
+		fake = self
 
 		class Handler(http.server.BaseHTTPRequestHandler):
 			protocol_version = "HTTP/1.1"
 
 			def do_POST(self):
 				body = self.rfile.read(int(self.headers["Content-Length"]))
-				recorder.requests.append((self.path, self.headers, body))
-				status, answer = recorder.answers[self.path]
+				fake.requests.append((self.path, self.headers, body))
+				status, answer = fake.answers[self.path]
 				self.send_response(status)
 				self.send_header("Content-Length", str(len(answer)))
 				self.end_headers()
@@ -275,13 +278,19 @@ class Recorder:
 				pass
 		if path is None:
 			self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-			self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
+			self.port = self.server.server_address[1]
+			self.url = "http://127.0.0.1:%d" % self.port
 		else:
 			self.server = socketserver.ThreadingUnixStreamServer(path, Handler)
 			self.server.daemon_threads = True
 			os.chmod(path, 0o666)
 			self.url = "unix:" + path
 		threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+	@property
+	def shown(self):
+		"""The messages that it was asked about."""
+		return self.bodies("/checkv2")
 
 	def bodies(self, path, count=0):
 		"""Of all requests for it so far, which are so many at least."""
@@ -372,21 +381,6 @@ class Peer:
 		self.socket.close()
 		for c in self.held:
 			c.close()
-
-
-class FakeRspamd(Peer):
-	"""It answers each question with the same JSON, and keeps the messages that it was shown."""
-
-	def __init__(self, result):
-		self.result, self.shown = json.dumps(result).encode(), []
-		super().__init__("json")
-
-	def answer(self, c):
-		with c, c.makefile("rb") as request:
-			while request.readline():
-				length = [int(line.split(b":")[1]) for line in iter(request.readline, b"\r\n") if line.startswith(b"Content-Length:")]
-				self.shown.append(request.read(*length))
-				c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(self.result), self.result))
 
 
 class MilterPeer(Peer):

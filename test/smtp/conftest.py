@@ -63,8 +63,8 @@ def rspamd(place, key):
 
 
 @pytest.fixture
-def recorder():
-	r = components.Recorder()
+def fake():
+	r = components.FakeRspamd()
 	yield r
 	r.close()
 

@@ -31,8 +31,8 @@ ALL = lines(*FORGED, PATH, KEPT[0], FROM, FORGED[1], *KEPT[1:], b"return-path :"
 LEFT = stored(lines(KEPT[0], FROM, *KEPT[1:]) + BODY)
 
 
-def checked(recorder):
-	return {"spamcheck": {"add_headers": "no"}, "spamcheck.checker r": {"url": recorder.url}}
+def checked(fake):
+	return {"spamcheck": {"add_headers": "no"}, "spamcheck.checker r": {"url": fake.url}}
 
 
 def accounts(server):
@@ -54,10 +54,10 @@ def relayed(server):
 
 @pytest.mark.parametrize("spool", [False, True])
 @pytest.mark.parametrize("checks", [False, True])
-def test_they_are_taken_away(start, recorder, spool, checks):
+def test_they_are_taken_away(start, fake, spool, checks):
 	def prepare(server):
 		return {"smtpd": {"spool_dir": server.place.folder()}} if spool else {}
-	server = start(checked(recorder) if checks else {}, prepare=prepare)
+	server = start(checked(fake) if checks else {}, prepare=prepare)
 	for field in FORGED + [PATH]:
 		assert send(server, lines(field, FROM) + BODY).pair == (250, "2.0.0")
 		(m,) = server.take()
@@ -80,7 +80,7 @@ def test_they_are_taken_away(start, recorder, spool, checks):
 		(m,) = server.take()
 		assert m.body == stored(left)
 	if checks:
-		bodies = recorder.bodies("/checkv2")
+		bodies = fake.shown
 		assert bodies[len(FORGED) + 1 + len(KEPT)] == LEFT and not any(b"bank.test" in (b"\n" + b).split(b"\n\n", 1)[0] for b in bodies)
 
 
@@ -93,8 +93,8 @@ def test_all_recipients_and_their_octets(start):
 
 
 @pytest.mark.parametrize("checks", [False, True])
-def test_those_of_users_too(start, recorder, checks):
-	server = start(checked(recorder) if checks else {}, prepare=accounts)
+def test_those_of_users_too(start, fake, checks):
+	server = start(checked(fake) if checks else {}, prepare=accounts)
 	client = server.connect("alt", hello=b"EHLO t.test\r\n")
 	assert client.auth(b"PLAIN", b"\0bob@local.test\0secret") == (235, "2.7.0")
 	assert client.message(ALL, b"bob@local.test", (b"alice@local.test",)) == (250, "2.0.0")
@@ -108,9 +108,9 @@ def test_those_of_users_too(start, recorder, checks):
 	server.promised = server.promised[:1]	# the ledger knows Maildirs only
 
 
-def test_what_a_checker_says_in_our_name_stays(start, recorder):
-	recorder.answers["/checkv2"] = (200, b'{"action":"no action","milter":{"add_headers":{"Authentication-Results":"mx.local.test;\\n\\tspf=fail"}}}')
-	server = start(checked(recorder))
+def test_what_a_checker_says_in_our_name_stays(start, fake):
+	fake.answers["/checkv2"] = (200, b'{"action":"no action","milter":{"add_headers":{"Authentication-Results":"mx.local.test;\\n\\tspf=fail"}}}')
+	server = start(checked(fake))
 	assert send(server, ALL).pair == (250, "2.0.0")
 	(m,) = server.take()
 	assert m.body == b"Authentication-Results: mx.local.test;\n\tspf=fail\n" + LEFT

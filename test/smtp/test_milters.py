@@ -323,9 +323,9 @@ def test_quarantine_is_refused_or_flagged(start, toy_server, toy):
 	assert m.body == stored(b"nothing", b"X-Spam-Flag: NO\n" + FROM)
 
 
-def test_a_milter_that_flags_is_not_contradicted(start, toy, recorder):
-	recorder.answers["/checkv2"] = (200, b'{"action":"no action","score":1,"required_score":15}')
-	server = start(dict({"spamcheck.checker r": {"url": recorder.url}}, **milter("toy", toy.port, quarantine="flag")))
+def test_a_milter_that_flags_is_not_contradicted(start, toy, fake):
+	fake.answers["/checkv2"] = (200, b'{"action":"no action","score":1,"required_score":15}')
+	server = start(dict({"spamcheck.checker r": {"url": fake.url}}, **milter("toy", toy.port, quarantine="flag")))
 	assert send(server, CONTENT % b"nothing").pair == GOOD
 	(m,) = server.take()
 	assert m.body == stored(b"nothing", b"X-Spam-Status: No, score=1.00 required=15.00\nX-Spam-Score: 1.00\nX-Spam-Flag: NO\nX-Spam-Checker: r\n" + FROM)
