@@ -360,9 +360,11 @@ def one_at_a_time(full):
 			client.send(field + CONTENT + b".\r\n")
 		return run
 	nothing, check = collections.Counter(), checked("accept")
-	taken = 2 * [ACCEPTED - check - received("mx") + received("alt")]
-	assert two(message(b"X-Say: hold\r\n", b"bob@local.test"), full.scanner.go.set, "max_checks", nothing, check, check, *taken) == [OK] * 2
-	assert two(message(b"", b"slow@local.test"), lambda: full.write("deliver.go"), "max_deliveries", check, *taken) == [OK] * 2
+	# a hook refuses them, so that none waits for a delivery, too
+	assert two(message(b"X-Say: hold\r\nX-Hook: 77\r\n", b"bob@local.test"), full.scanner.go.set, "max_checks", nothing,
+		*2 * [check, rejected("policy", "local.test", "alt")]) == [(550, "5.7.1")] * 2
+	assert two(message(b"", b"slow@local.test"), lambda: full.write("deliver.go"), "max_deliveries", check,
+		*2 * [ACCEPTED - check - received("mx") + received("alt")]) == [OK] * 2
 	response = base64.b64encode(b"\0slow@local.test\0secret")
 	assert two(lambda client: client.send(b"AUTH PLAIN %s\r\n" % response), lambda: full.write("password.go"), "max_auths", nothing,
 		*2 * [logins("failure")]) == [(535, "5.7.8")] * 2
