@@ -289,6 +289,7 @@ def test_what_is_counted_of_a_milters_word(start, toy):
 	for do, want in ((b"eom-reject", REFUSED), (b"eom-tempfail", LATER), (b"eom-discard", GOOD),
 			(b"addrcpt", (451, "4.3.5"))):		# two recipients, of a command that takes one
 		assert send(server, CONTENT % do).pair == want
+	server.wait_log("message", 4)
 	assert [line["result"] for line in server.log("message")] == ["rejected", "deferred", "discarded", "deferred"]
 	refused = 'smtpd_messages_rejected_total{listener="mx",recipient_domain="local.test",reason="%s"}'
 	figures = scrape(server)
