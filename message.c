@@ -204,8 +204,5 @@ message_seal(struct tx *tx)
 {
 	if (tx->config->spool_dir[0] != '\0')	/* only a memfd can be sealed; of others, a tmpfs says EPERM and the rest EINVAL */
 		return 0;
-	if (fcntl(tx->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0)
-		return 0;
-	/* somebody has it mapped, or the kernel does not let go of a page of it (seen in one of 100,000 messages) */
-	return errno == EBUSY ? message_private(tx) : -1;
+	return fcntl(tx->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 }

@@ -68,7 +68,10 @@ int	message_private(struct tx *tx);
 int	message_begin(struct tx *tx);
 /* Its first octet as it is now, with what has been put in front. */
 uint64_t message_at(const struct tx *tx);
-/* Nothing can change a memory file from now on, whoever holds it. 0, or -1 with errno. */
+/*
+ * Nothing can change a memory file from now on, whoever holds it. 0, or -1 with errno; EBUSY: somebody has it mapped, or the kernel does
+ * not let go of a page of it (seen in one of 100,000 messages).
+ */
 int	message_seal(struct tx *tx);
 /* "Delivered-To: rcpt\n", which each copy of a message with several recipients begins with. */
 void	message_delivered_to(const struct mailbox *rcpt, struct buf *out);
