@@ -126,15 +126,19 @@ check_escape(struct grammar *g)
 static bool
 check_string(struct grammar *g)
 {
-	while (g->at < g->s.len) {
-		char c = g->s.p[g->at++];
+	const char *p = g->s.p;
 
-		if (c == '"')
+	for (size_t i = g->at; i < g->s.len; i++) {
+		if ((unsigned char)p[i] >= ' ' && p[i] != '"' && p[i] != '\\')
+			continue;
+		g->at = i + 1;
+		if (p[i] == '"')
 			return true;
-		if ((unsigned char)c < ' ')
+		if (p[i] != '\\')
 			return fail(g, "control octet in a string");
-		if (c == '\\' && !check_escape(g))
+		if (!check_escape(g))
 			return false;
+		i = g->at - 1;
 	}
 	return fail(g, "string without an end");
 }
@@ -291,7 +295,8 @@ next_octet(struct octets *o)
 		return -1;
 	c = o->rest.p[0];
 	if (c != '\\') {
-		o->rest = text_sub(o->rest, 1, o->rest.len);
+		o->rest.p++;
+		o->rest.len--;
 		return (unsigned char)c;
 	}
 	c = o->rest.p[1];
@@ -363,6 +368,7 @@ is_name(const struct json *j, int value)
 
 struct name {
 	int		object;
+	bool		escaped;	/* some of its octets are */
 	struct span	text;
 };
 
@@ -370,8 +376,14 @@ static int
 compare_names(const void *a, const void *b)
 {
 	const struct name *x = a, *y = b;
+	int order;
 
-	return x->object != y->object ? (x->object < y->object ? -1 : 1) : compare_strings(x->text, y->text);
+	if (x->object != y->object)
+		return x->object < y->object ? -1 : 1;
+	if (x->escaped || y->escaped)
+		return compare_strings(x->text, y->text);
+	order = memcmp(x->text.p, y->text.p, x->text.len < y->text.len ? x->text.len : y->text.len);
+	return order != 0 ? order : (x->text.len > y->text.len) - (x->text.len < y->text.len);
 }
 
 /* Sorted, names that are the same lie side by side. NULL, or why not. */
@@ -384,9 +396,12 @@ check_names(const struct json *j)
 
 	if (names == NULL)
 		return "no memory";
-	for (size_t i = 0; i < j->n; i++)
+	for (size_t i = 0; i < j->n; i++) {
+		struct span text = token_text(j, (int)i);
+
 		if (is_name(j, (int)i))
-			names[n++] = (struct name){ token(j, (int)i)->parent, token_text(j, (int)i) };
+			names[n++] = (struct name){ token(j, (int)i)->parent, text_find(text, '\\') != SIZE_MAX, text };
+	}
 	qsort(names, n, sizeof(*names), compare_names);
 	for (size_t i = 1; i < n && why == NULL; i++)
 		if (compare_names(&names[i - 1], &names[i]) == 0)

@@ -130,15 +130,20 @@ static void
 read_symbols(const struct json *j, struct filter_report *r)
 {
 	int all = json_get(j, JSON_ROOT, SPAN("symbols"));
+	size_t rows[FILTER_METHOD__MAX];	/* that count so far */
 	char name[64];
 	double score;
 
-	for (size_t i = 0; i < COUNT(symbols); i++)
-		if (r->outcomes[symbols[i].method] == FILTER_UNSAID && json_get(j, all, text_span(symbols[i].symbol)) != -1)
-			r->outcomes[symbols[i].method] = symbols[i].outcome;
+	for (size_t m = 0; m < FILTER_METHOD__MAX; m++)
+		rows[m] = COUNT(symbols);
 	for (int v = -1; (v = json_next(j, all, v)) != -1;) {
 		if (json_name(j, v, name, sizeof(name)) == -1)
 			continue;
+		for (size_t i = 0; i < COUNT(symbols); i++)
+			if (i < rows[symbols[i].method] && strcmp(name, symbols[i].symbol) == 0) {
+				rows[symbols[i].method] = i;
+				r->outcomes[symbols[i].method] = symbols[i].outcome;
+			}
 		for (size_t i = 0; i < COUNT(lists); i++)
 			if (text_starts_nocase(text_span(name), lists[i]) &&
 			    json_double(j, json_get(j, v, SPAN("score")), &score) == 0 && score > 0)
@@ -326,17 +331,18 @@ rspamd_read(struct span json, struct filter_report *r)
 	const char *why;
 	char *copy = NULL, text[sizeof(r->detail)];
 	struct json j;
+	bool ok = json_parse(&j, json, VALUES_MAX, &why) == 0;
 	int error;
 
-	if (!text_is_utf8(json)) {
+	if (!ok && !text_is_utf8(json)) {
 		copy = make_utf8(json);
 		if (copy == NULL) {
 			trouble(r, "", "no memory");
 			return;
 		}
-		json.p = copy;
+		ok = json_parse(&j, (struct span){ copy, json.len }, VALUES_MAX, &why) == 0;
 	}
-	if (json_parse(&j, json, VALUES_MAX, &why) == -1) {
+	if (!ok) {
 		trouble(r, "answer: ", why);
 	} else if ((error = json_get(&j, JSON_ROOT, SPAN("error"))) != -1) {
 		json_printable(&j, error, text, sizeof(text));
@@ -383,8 +389,10 @@ headers_add(struct headers *h, const char *name, const char *value)
 {
 	if (value[0] == '\0')
 		return;
-	buf_printf(&h->text, "%s: %s", name, value);
-	buf_add_char(&h->text, '\0');
+	buf_add_str(&h->text, name);
+	buf_add_str(&h->text, ": ");
+	/* with its NUL; where it does not fit, headers_end() knows */
+	(void)buf_add(&h->text, value, strlen(value) + 1);
 	h->n++;
 }
 

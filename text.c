@@ -196,12 +196,10 @@ text_utf8_len(struct span s)
 bool
 text_is_utf8(struct span s)
 {
-	while (s.len > 0) {
-		size_t n = text_utf8_len(s);
-
+	for (size_t i = 0, n; i < s.len; i += n) {
+		n = (unsigned char)s.p[i] < 0x80 ? 1 : text_utf8_len(text_sub(s, i, s.len));
 		if (n == 0)
 			return false;
-		s = text_sub(s, n, s.len);
 	}
 	return true;
 }
