@@ -25,7 +25,8 @@ OBJS = smtpd.o supervise.o listen.o \
 	front.o conn.o front_agent.o front_count.o agent.o agent_client.o agent_auth.o agent_envelope.o agent_message.o agent_story.o exporter.o healthcheck.o \
 	stream.o session.o session_auth.o session_data.o session_reply.o body.o canned.o sasl.o tls.o tls_cert.o tls_pair.o tls_self.o tls_cache.o \
 	message.o policy.o header.o sender.o auth.o passwd.o jwt.o oauth.o http.o limits.o metrics.o procstat.o \
-	filters.o names.o content.o rspamd.o spamd.o milter.o milter_packet.o milter_say.o milter_change.o hook.o command.o deliver.o writer.o recipients.o maildir.o \
+	filters.o names.o content.o rspamd.o spamd.o milter.o milter_packet.o milter_say.o milter_change.o hook.o command.o deliver.o writer.o \
+	recipients.o recipient_cache.o maildir.o \
 	smtp.o json.o ipc.o config.o config_file.o config_load.o config_print.o config_keys.o config_value.o config_address.o config_check.o child.o sandbox.o loop.o file.o \
 	pool.o buf.o text.o log.o
 RELEASE = $(OBJS:%=$(B)/release/%)

@@ -151,6 +151,7 @@ struct config {
 	bool		 per_recipient;		/* derived: command holds %{recipient}, %{user} or %{domain}: one recipient at a time */
 	char		*recipients_file;	/* "": none. One address or @domain a line, # comments */
 	struct words	 recipient_command;	/* n == 0: none */
+	int64_t		 recipient_cache_ms;	/* 0: its answers are not kept */
 
 	struct words	 relay_command;		/* [smtpd.relay] command: mail to domains that are not ours; n == 0: none */
 	bool		 relay_per_recipient;	/* derived, as per_recipient */

@@ -122,6 +122,8 @@ const struct key config_keys[] = {
 	    "The recipients that exist: one address or @domain a line."),
 	K_WORDS(DELIVERY, "recipient_command", command, recipient_command, "#/usr/local/bin/mailbox-exists %{recipient}",
 	    "A command that says by its exit status whether a recipient exists."),
+	K(config, DELIVERY, "recipient_cache", time, recipient_cache_ms, int64_t, "1m", 0, 60 * 60 * 1000, NULL, NULL,
+	    "How long its answers count. 0s: it is asked each time."),
 
 	K_WORDS(RELAY, "command", command, relay_command, "#/usr/bin/msmtp -f %{sender} -- %{recipients}",
 	    "The command that takes mail of users and trusted networks to all other domains."),

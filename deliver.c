@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "maildir.h"
+#include "recipient_cache.h"
 #include "recipients.h"
 
 #define CHECK_MS 30000			/* of recipient_command, when the delivery timeout is not shorter */
@@ -21,6 +22,7 @@ struct deliver {
 	struct maildir	*maildir;	/* NULL: the agent is command */
 	struct commands	*deliveries, *checks;
 	struct recipients *recipients;	/* NULL: no recipients_file */
+	struct recipient_cache *cache;	/* NULL: no recipient_command, or what it says is not kept */
 };
 
 static void
@@ -73,7 +75,18 @@ delivered(void *arg, const struct verdict *v, const char *detail, struct span ou
 	op.done(op.arg, v, detail);
 }
 
-/* recipient_command has spoken; the folder may have the last word. */
+/* What recipient_command has said; the folder may have the last word. */
+static void
+answer_check(const struct op *o, const struct verdict *v, const char *detail)
+{
+	if (v->code != 0)
+		o->done(o->arg, v, detail);
+	else if (o->d->maildir != NULL)
+		maildir_check(o->d->maildir, o->rcpt, o->done, o->arg);
+	else
+		answer_now(o->done, o->arg, 250, "2.1.5", "Recipient ok", detail);
+}
+
 static void
 checked(void *arg, const struct verdict *v, const char *detail, struct span output)
 {
@@ -81,12 +94,9 @@ checked(void *arg, const struct verdict *v, const char *detail, struct span outp
 
 	(void)output;
 	free(o);
-	if (v->code != 0)
-		op.done(op.arg, v, detail);
-	else if (op.d->maildir != NULL)
-		maildir_check(op.d->maildir, op.rcpt, op.done, op.arg);
-	else
-		answer_now(op.done, op.arg, 250, "2.1.5", "Recipient ok", detail);
+	if (op.d->cache != NULL)
+		recipient_cache_keep(op.d->cache, op.rcpt, v, op.d->loop->now_ms);
+	answer_check(&op, v, detail);
 }
 
 struct deliver *
@@ -110,6 +120,9 @@ deliver_new(struct loop *l, const struct config *config, struct children *childr
 		goto fail;
 	if (config->recipients_file[0] != '\0' && (d->recipients = recipients_new(config->recipients_file, l->now_ms)) == NULL)
 		goto fail;
+	if (config->recipient_command.n > 0 && config->recipient_cache_ms > 0 &&
+	    (d->cache = recipient_cache_new(config->recipient_cache_ms)) == NULL)
+		goto fail;
 	return d;
 fail:
 	error = errno;
@@ -128,6 +141,7 @@ deliver_free(struct deliver *d)
 	commands_free(d->deliveries);
 	commands_free(d->checks);
 	recipients_free(d->recipients);
+	recipient_cache_free(d->cache);
 	free(d);
 }
 
@@ -136,6 +150,8 @@ deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt
 {
 	const struct config *c = d->config;
 	int64_t timeout_ms = c->delivery_ms < CHECK_MS ? c->delivery_ms : CHECK_MS;
+	const struct op check = { .d = d, .tx = tx, .rcpt = rcpt, .done = done, .arg = arg };
+	const struct verdict *known;
 	struct verdict v = { 0 };
 	struct op *op;
 	const char *why;
@@ -159,10 +175,12 @@ deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt
 		return;
 	}
 	if (c->recipient_command.n == 0) {
-		if (d->maildir != NULL)
-			maildir_check(d->maildir, rcpt, done, arg);
-		else
-			answer_now(done, arg, 250, "2.1.5", "Recipient ok", "");
+		answer_check(&check, &v, "");
+		return;
+	}
+	if (d->cache != NULL && (known = recipient_cache_find(d->cache, rcpt, d->loop->now_ms)) != NULL) {
+		v = *known;
+		answer_check(&check, &v, "as recipient_command has said before");
 		return;
 	}
 	if (command_refuses(&c->recipient_command, tx, &v, &why)) {
@@ -174,7 +192,7 @@ deliver_check(struct deliver *d, const struct tx *tx, const struct mailbox *rcpt
 		answer_now(done, arg, 451, "4.3.0", "Temporary lookup failure", "out of memory");
 		return;
 	}
-	*op = (struct op){ .d = d, .tx = tx, .rcpt = rcpt, .done = done, .arg = arg };
+	*op = check;
 	commands_start(d->checks, &(struct command){ .kind = COMMAND_CHECK, .words = &c->recipient_command, .tx = tx, .rcpts = rcpt,
 	    .rcpts_n = 1, .timeout_ms = timeout_ms }, checked, op);
 }

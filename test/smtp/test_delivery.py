@@ -298,6 +298,43 @@ def test_a_recipient_command_that_hangs(start, helper):	# case 11.60
 	assert smtp.replies(2) == [(250, "2.1.0"), LATER]
 
 
+def directory(start, says, **sections):
+	"""A server whose recipient_command does what a line of shell says, and a function that says something else."""
+	def say(line):
+		with open(server.record, "w") as f:
+			f.write(line)
+
+	def prepare(s):
+		return {"smtpd.delivery": dict({"recipient_command": "/bin/sh -c '. %s'" % s.record}, **sections.pop("delivery", {})), **sections}
+	server = start(prepare=prepare)
+	say(says)
+	smtp = server.connect(hello=HELLO)
+
+	def rcpt(who):
+		smtp.send(b"RSET\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<%s@local.test>\r\n" % who)
+		return smtp.replies(3)[2]
+	return say, rcpt
+
+
+def test_what_recipient_command_has_said_stays(start):	# case 11.60
+	say, rcpt = directory(start, "exit 0", **{"smtpd.timeouts": {"delivery": "300ms"}})
+	assert rcpt(b"bob") == (250, "2.1.5")
+	say("exit 67")
+	assert rcpt(b"nobody") == (550, "5.1.1")
+	say("exec sleep 1000")
+	assert rcpt(b"carol") == LATER		# not known, not unknown
+	assert rcpt(b"bob") == (250, "2.1.5") and rcpt(b"nobody") == (550, "5.1.1")
+	say("exit 0")
+	assert rcpt(b"carol") == (250, "2.1.5")	# what failed was not kept
+
+
+def test_recipient_cache_off(start):
+	say, rcpt = directory(start, "exit 0", delivery={"recipient_cache": "0s"})
+	assert rcpt(b"bob") == (250, "2.1.5")
+	say("exit 67")
+	assert rcpt(b"bob") == (550, "5.1.1")
+
+
 # ---- Maildir ----
 
 def test_a_maildir_is_as_it_should_be(start):
