@@ -138,14 +138,17 @@ static bool
 message_finish(struct work *w)
 {
 	uint64_t begins_at = w->tx.header_at;
+	time_t now = time(NULL);
 	struct verdict v = { 0 };
 	const char *why;
 
-	if (message_trace(&w->tx, time(NULL)) == 0 && message_seal(&w->tx) == 0)
+	if (message_seal(&w->tx, now) == 0)
 		return true;
-	if (errno == EBUSY) {	/* a copy cannot be written to, and gets trace fields that nobody could */
-		w->tx.header_at = begins_at;
-		if (message_private(&w->tx) == 0 && message_trace(&w->tx, time(NULL)) == 0)
+	if (errno == EBUSY) {	/* a copy cannot be written to; what no filter has put in front is put there anew */
+		bool filtered = begins_at < MESSAGE_ROOM - 1;
+
+		w->tx.header_at = filtered ? begins_at : MESSAGE_ROOM;
+		if (message_private(&w->tx) == 0 && (filtered || message_begin(&w->tx) == 0) && message_trace(&w->tx, now) == 0)
 			return true;
 	}
 	why = strerror(errno);
@@ -202,7 +205,7 @@ request_message(struct front *f, const struct request *q)
 	struct agent *a = f->agent;
 	struct work *w = f->clients[q->slot].work;
 	struct verdict v = { 0 };
-	bool filters = filters_want_message(a->filters), clean;
+	bool filters = filters_want_message(a->filters), shared = !filters && a->config->spool_dir[0] == '\0', clean;
 	uint64_t begins_at;
 	const char *why;
 
@@ -219,8 +222,8 @@ request_message(struct front *f, const struct request *q)
 		return;
 	}
 	w->tx.size = MESSAGE_ROOM + q->size;
-	/* what is looked at is what is delivered, whatever the front does meanwhile with its descriptor */
-	if ((filters && message_private(&w->tx) == -1) || message_begin(&w->tx) == -1) {
+	/* what is looked at is what is delivered, whatever the front does meanwhile with its descriptor; a memory file is sealed first */
+	if ((!shared && message_private(&w->tx) == -1) || message_begin(&w->tx) == -1) {
 		why = strerror(errno);
 		verdict_set(&v, 452, "4.3.1", "Insufficient system storage");
 		message_done(w, &v, why);

@@ -129,26 +129,64 @@ message_trace_fields(const struct tx *tx, time_t now, struct buf *out)
 	add_received(out, tx, now);
 }
 
+/* b has room for MESSAGE_TRACE_MAX octets. */
+static int
+put_trace(struct tx *tx, time_t now, struct buf *b)
+{
+	uint64_t at = message_at(tx);
+	ssize_t n;
+
+	message_trace_fields(tx, now, b);
+	if (b->failed || buf_len(b) > at) {
+		errno = EMSGSIZE;
+		return -1;
+	}
+	tx->header_at = at - buf_len(b);
+	n = pwrite(tx->fd, b->data, buf_len(b), (off_t)tx->header_at);
+	if (n == (ssize_t)buf_len(b))
+		return 0;
+	if (n != -1)
+		errno = ENOSPC;
+	return -1;
+}
+
 int
 message_trace(struct tx *tx, time_t now)
 {
 	char memory[MESSAGE_TRACE_MAX];
-	uint64_t at = message_at(tx);
 	struct buf b;
-	ssize_t n;
 
 	buf_fixed(&b, memory, sizeof(memory));
-	message_trace_fields(tx, now, &b);
-	if (b.failed || buf_len(&b) > at) {
-		errno = EMSGSIZE;
+	return put_trace(tx, now, &b);
+}
+
+/* Nobody wrote to what we have put in front, and what is behind it does not continue it. */
+static bool
+is_as_put(const struct tx *tx, const struct buf *trace)
+{
+	size_t len = buf_len(trace);
+	char octets[MESSAGE_TRACE_MAX + 1];
+	ssize_t n = pread(tx->fd, octets, len + 1, (off_t)tx->header_at);
+
+	return n >= (ssize_t)len && memcmp(octets, trace->data, len) == 0 && (n == (ssize_t)len || !is_class(octets[len], C_WSP));
+}
+
+int
+message_seal(struct tx *tx, time_t now)
+{
+	char memory[MESSAGE_TRACE_MAX];
+	struct buf b;
+
+	buf_fixed(&b, memory, sizeof(memory));
+	if (put_trace(tx, now, &b) == -1)
 		return -1;
-	}
-	tx->header_at = at - buf_len(&b);
-	n = pwrite(tx->fd, b.data, buf_len(&b), (off_t)tx->header_at);
-	if (n == (ssize_t)buf_len(&b))
+	if (tx->config->spool_dir[0] != '\0')	/* only a memfd can be sealed; of others, a tmpfs says EPERM and the rest EINVAL */
 		return 0;
-	if (n != -1)
-		errno = ENOSPC;
+	if (fcntl(tx->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == -1)
+		return -1;
+	if (is_as_put(tx, &b))
+		return 0;
+	errno = EBUSY;
 	return -1;
 }
 
@@ -197,12 +235,4 @@ uint64_t
 message_at(const struct tx *tx)
 {
 	return tx->header_at == 0 ? MESSAGE_ROOM : tx->header_at;
-}
-
-int
-message_seal(struct tx *tx)
-{
-	if (tx->config->spool_dir[0] != '\0')	/* only a memfd can be sealed; of others, a tmpfs says EPERM and the rest EINVAL */
-		return 0;
-	return fcntl(tx->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 }

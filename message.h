@@ -59,7 +59,10 @@ int	message_open(const char *spool_dir);
 void	message_trace_fields(const struct tx *tx, time_t now, struct buf *out);
 /* Write them in front of header_at and move it there. 0, or -1 with errno. */
 int	message_trace(struct tx *tx, time_t now);
-/* A copy that nobody else holds takes the place of tx->fd, from message_at() on. 0, or -1 with errno. */
+/*
+ * A copy that nobody else holds takes the place of tx->fd, from message_at() on: a front may write to the file that it was given, and
+ * only a memory file can be sealed. 0, or -1 with errno.
+ */
 int	message_private(struct tx *tx);
 /*
  * Where the message begins. A first line that begins with a blank is no header field and would continue the last one that is put in front:
@@ -69,10 +72,10 @@ int	message_begin(struct tx *tx);
 /* Its first octet as it is now, with what has been put in front. */
 uint64_t message_at(const struct tx *tx);
 /*
- * Nothing can change a memory file from now on, whoever holds it. 0, or -1 with errno; EBUSY: somebody has it mapped, or the kernel does
- * not let go of a page of it (seen in one of 100,000 messages).
+ * message_trace(), and nothing can change a memory file from now on, whoever holds it. 0, or -1 with errno; EBUSY: somebody has it mapped,
+ * or wrote to the trace fields or continues them, or the kernel does not let go of a page of it (seen in one of 100,000 messages).
  */
-int	message_seal(struct tx *tx);
+int	message_seal(struct tx *tx, time_t now);
 /* "Delivered-To: rcpt\n", which each copy of a message with several recipients begins with. */
 void	message_delivered_to(const struct mailbox *rcpt, struct buf *out);
 

@@ -3,8 +3,12 @@
  */
 #include "message.h"
 
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -179,9 +183,73 @@ no_place_to_begin(void **state)
 	assert_int_equal(message_begin(&tx), -1);
 	tx.fd = message_open("");
 	assert_int_equal(pwrite(tx.fd, " ", 1, MESSAGE_ROOM), 1);
-	assert_int_equal(message_seal(&tx), 0);
+	assert_int_equal(message_seal(&tx, 0), -1);	/* it would continue our trace fields; sealed it is all the same */
+	assert_int_equal(errno, EBUSY);
 	assert_int_equal(message_begin(&tx), -1);
 	close(tx.fd);
+}
+
+/* ---- somebody who still has the descriptor ---- */
+
+struct writer {
+	int		 fd;
+	const char	*octets;
+	size_t		 len;
+	off_t		 at;
+	atomic_bool	 wrote, stop;
+};
+
+static void *
+writes(void *arg)
+{
+	struct writer *w = arg;
+
+	while (!w->stop && pwrite(w->fd, w->octets, w->len, w->at) != -1)	/* until it is sealed */
+		w->wrote = true;
+	return NULL;
+}
+
+/* What is sealed begins with our trace fields and a line that does not continue them, or it is not sealed (case 9.9). */
+static void
+a_front_that_writes_to_the_end(void **state)
+{
+	static const struct { const char *octets; size_t before; } hands[] = { { "X-Forged: yes\n", 100 }, { " with ESMTPSA", 0 } };
+	struct tx tx = make_tx();
+	char trace[MESSAGE_TRACE_MAX], got[MESSAGE_TRACE_MAX];
+	unsigned sealed = 0, refused = 0;
+	struct buf b;
+
+	(void)state;
+	buf_fixed(&b, trace, sizeof(trace));
+	message_trace_fields(&tx, 0, &b);
+	for (size_t i = 0; i < 400; i++) {
+		struct writer w = { .octets = hands[i % 2].octets, .len = strlen(hands[i % 2].octets),
+		    .at = (off_t)(MESSAGE_ROOM - hands[i % 2].before) };
+		size_t len = buf_len(&b);
+		pthread_t thread;
+
+		tx.fd = w.fd = message_open("");
+		tx.header_at = 0;
+		tx.size = MESSAGE_ROOM + 20;
+		assert_int_equal(pwrite(tx.fd, "Subject: a message\n\n", 20, MESSAGE_ROOM), 20);
+		assert_int_equal(message_begin(&tx), 0);
+		assert_int_equal(pthread_create(&thread, NULL, writes, &w), 0);
+		while (!w.wrote)
+			sched_yield();
+		if (message_seal(&tx, 0) == 0) {
+			sealed++;
+			assert_int_equal(pread(tx.fd, got, len + 1, (off_t)tx.header_at), (ssize_t)len + 1);
+			assert_memory_equal(got, trace, len);
+			assert_false(is_class(got[len], C_WSP));
+		} else {
+			assert_int_equal(errno, EBUSY);
+			refused++;
+		}
+		w.stop = true;
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		close(tx.fd);
+	}
+	print_message("  %u sealed, %u refused\n", sealed, refused);
 }
 
 int
@@ -189,7 +257,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(received), cmocka_unit_test(recipients), cmocka_unit_test(lines_are_short), cmocka_unit_test(begins),
-		cmocka_unit_test(no_place_to_begin),
+		cmocka_unit_test(no_place_to_begin), cmocka_unit_test(a_front_that_writes_to_the_end),
 	};
 
 	return cmocka_run_group_tests_name("message", tests, NULL, NULL);
