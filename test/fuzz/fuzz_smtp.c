@@ -2,12 +2,14 @@
  * fuzz_smtp.c - the grammar holds its promises for any octets.
  *
  * The first octet chooses the flags, the rest is the text. A mailbox printed reads back to the same; a domain or literal reads
- * back to itself; no field holds a control octet; what is left over is the tail of what was given; lengths are within bounds.
+ * back to itself; no field holds a control octet; what is left over is the tail of what was given; lengths are within bounds; what DNS
+ * says a client is called is a host name, or none.
  */
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "must.h"
+#include "names.h"
 #include "smtp.h"
 
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -79,11 +81,32 @@ try_path(struct span s, bool utf8, bool postmaster)
 		must(memcmp(&m, &zero, sizeof(m)) == 0);
 }
 
+/* What DNS says a client is called, any octets, goes into Received fields and to filters. */
+static void
+try_name(struct span s)
+{
+	char name[SMTP_DOMAIN_MAX + 1], again[SMTP_DOMAIN_MAX + 1];
+	const char *last;
+
+	if (!names_read(s, name)) {
+		must(name[0] == '\0');
+		return;
+	}
+	must(strlen(name) <= 253);
+	for (const char *p = name; *p != '\0'; p++)
+		must(is_digit(*p) || (*p >= 'a' && *p <= 'z') || *p == '-' || *p == '.');
+	last = strrchr(name, '.');
+	last = last == NULL ? name : last + 1;
+	must(*last >= 'a' && *last <= 'z');
+	must(names_read(text_span(name), again) && strcmp(name, again) == 0);
+}
+
 static void
 try_host(struct span s, bool utf8)
 {
 	char dst[SMTP_DOMAIN_MAX + 1];
 
+	try_name(s);
 	if (smtp_domain(s, utf8, dst))
 		check_domain(dst);
 	else
