@@ -275,7 +275,8 @@ set_timer(struct http *h)
 	for (size_t i = 0; i < h->max; i++)
 		if (h->calls[i] != NULL && h->calls[i]->failed != NULL)
 			ms = 0;
-	loop_deadline(&h->timer, ms < 0 ? LOOP_NEVER : loop_clock_ms() + ms);
+	/* at once is in this turn still */
+	loop_deadline(&h->timer, ms < 0 ? LOOP_NEVER : ms == 0 ? h->loop->now_ms : loop_clock_ms() + ms);
 }
 
 static void

@@ -3,6 +3,7 @@
  *
  * fds[] is dense, so that poll(2) gets just the descriptors in use; a slot knows its index and the last one moves into a gap.
  * Measured with 100 busy sessions and 9,000 idle ones: 1,900 messages/s with poll(2) over all of them, 8,800 without the idle ones.
+ * With 100 sessions that each wait 100 ms for a check, half of a front's CPU was poll(2) while they were parked after a second only.
  */
 #include "loop.h"
 
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 #define PARK_FROM 64		/* fewer slots are polled as they are */
-#define PARK_IDLE_MS 1000
+#define PARK_IDLE_MS 10
 #define PARK_READY 64		/* taken out of the epoll set in one turn */
 
 static void	park_ready(void *arg, short revents);
@@ -92,7 +93,7 @@ static void
 park(struct loop_slot *s)
 {
 	struct loop *l = s->loop;
-	struct epoll_event e = { .events = EPOLLIN, .data = { .ptr = s } };
+	struct epoll_event e = { .events = l->fds[s->index].events == POLLIN ? EPOLLIN : 0, .data = { .ptr = s } };
 
 	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, l->fds[s->index].fd, &e) == -1)
 		return;		/* it stays where it is */
@@ -134,7 +135,7 @@ void
 loop_events(struct loop_slot *s, short events)
 {
 	assert(s->loop != NULL);
-	if (is_parked(s) && events != POLLIN)
+	if (is_parked(s) && events != s->loop->fds[s->index].events)
 		unpark(s);
 	s->loop->fds[s->index].events = events;
 }
@@ -166,7 +167,7 @@ park_idle(struct loop *l)
 		return;
 	l->park_at = l->now_ms + PARK_IDLE_MS;
 	for (size_t i = l->polled; i-- > 1;)
-		if (l->fds[i].events == POLLIN && l->fds[i].fd != -1 && l->now_ms - l->slots[i]->active_at >= PARK_IDLE_MS)
+		if ((l->fds[i].events & ~POLLIN) == 0 && l->fds[i].fd != -1 && l->now_ms - l->slots[i]->active_at >= PARK_IDLE_MS)
 			park(l->slots[i]);
 }
 

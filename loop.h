@@ -2,7 +2,8 @@
  * loop.h - poll slots and deadlines: one poll(2) a turn, each ready descriptor's function called once.
  *
  * poll(2) looks at every descriptor at every turn, which thousands of idle clients would make slow for the busy ones: a slot that
- * waits for input only and has had none for a second is parked in an epoll set, which is itself one of the polled descriptors.
+ * waits for input only, or for nothing, and has had none for ten milliseconds is parked in an epoll set, which is itself one of the
+ * polled descriptors.
  *
  * The clock is read once a turn (loop->now_ms, monotonic). A slot is a descriptor, a deadline or both. Functions may add
  * and remove slots, their own included, while the turn runs.
