@@ -66,8 +66,9 @@ story_tell(const struct work *w, const struct verdict *v, const char *detail)
 	}
 	(void)snprintf(reply, sizeof(reply), "%d %s %s", v->code, v->esc, v->text);
 	log_info(tx->session, "message", LF_STR("id", tx->id), LF_STR("listener", tx->listener->name),
-	    LF_STR("client", w->address), LF_STR("helo", w->helo), LF_STR("user", w->auth_user), LF_STR("tls", tx->tls_version),
-	    LF_STR("cipher", tx->tls_cipher), LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
+	    LF_STR("client", w->address), LF_STR("client_name", tx->client_name), LF_STR("helo", w->helo),
+	    LF_STR("user", w->auth_user), LF_STR("tls", tx->tls_version), LF_STR("cipher", tx->tls_cipher),
+	    LF_STR("from", from), LF_SPAN("to", buf_span(&b)),
 	    LF_INT("rcpts", tx->rcpts_n), LF_INT("size", tx->size == 0 ? 0 : tx->size - message_at(tx)),
 	    LF_STR("agent", deliver_agent_name(w->agent->deliver, tx)),
 	    LF_STR("result", w->discarded ? "discarded" : v->code / 100 == 2 ? "delivered" : v->code / 100 == 4 ? "deferred" : "rejected"),

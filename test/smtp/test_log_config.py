@@ -1,5 +1,6 @@
 """SECURITY-CASES 15: logs, and the configuration as the program's user meets it."""
 
+import glob
 import json
 import os
 import re
@@ -39,6 +40,28 @@ def test_a_refused_message_has_its_line_too(start, content, result, reply):	# ca
 	smtp.message(content)
 	line = server.wait_log("message", result=result)
 	assert line["reply"].startswith(reply) and line["from"] == "a@x.test" and line["to"] == "bob@local.test"
+
+
+def manual_of_the_log():
+	with open(os.path.join(harness.TOP, "doc", "smtpd.8")) as f:
+		section = f.read().split(".Sh LOG\n")[1].split("\n.Sh ")[0]
+	fields, events = section.split("What else is said", 1)
+	return tuple({w for line in re.findall(r"^\.It Cm (.*)$", part, re.M) for w in line.split(" , ")} for part in (fields, events))
+
+
+def sources():
+	return "".join(open(path).read() for path in sorted(glob.glob(os.path.join(harness.TOP, "*.c"))))
+
+
+def test_the_manual_names_every_event():
+	said = re.findall(r'\blog_(?:debug|info|warn|error)\([^"]*?, "([a-z_]+)"', sources())
+	said += re.findall(r'\blog_fields\([^"]*?, "([a-z_]+)"', sources())
+	assert len(set(said)) > 50 and set(said) == manual_of_the_log()[1]
+
+
+def test_the_manual_names_every_field_of_a_message():
+	(said,) = re.findall(r'log_info\(tx->session, "message", (.*?)\);\n', sources(), re.S)
+	assert set(re.findall(r'LF_[A-Z]+\("([a-z_]+)"', said)) == manual_of_the_log()[0]
 
 
 def test_who_says_nothing_leaves_no_line(start):	# case 15.4
