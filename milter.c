@@ -20,16 +20,18 @@
 #include "milter_change.h"
 #include "milter_say.h"
 
-#define KEPT_MAX 8		/* connections that wait for another message */
+#define KEPT_MAX 16		/* connections that wait for what comes next in a transaction, or for another message */
 #define KEPT_MS 60000
 #define READ_SIZE 16384
 #define IN_MAX (MILTER_LENGTH + MILTER_PACKET_MAX + READ_SIZE)	/* a packet but its last octet, and one read */
 #define OUT_MAX (4 * 65536)
 #define OUT_FULL 65536		/* nothing is added to as much */
 #define OPENING_MAX 4096	/* what is said of a client */
+#define ENVELOPE_MAX 65536	/* what is said of an envelope; a longer one is said again with its message */
 
 enum reuse {
 	REUSE_NOT,
+	REUSE_OPEN,	/* for what comes next in the same transaction; for another of the session it is aborted */
 	REUSE_SESSION,	/* for another message of the same session: MAIL comes next */
 	REUSE_ANY,	/* also for another client: QUIT_NC, then CONNECT */
 };
@@ -49,6 +51,7 @@ struct conn {
 	uint64_t		 session;	/* that it was last used for */
 	enum reuse		 reuse;
 	struct buf		 opening;	/* what the milter was told of the client */
+	struct buf		 envelope;	/* and of the transaction that is open, when it is kept (REUSE_OPEN) */
 };
 
 /* Checks, in the order in which they came. */
@@ -114,6 +117,7 @@ conn_free(struct conn *c)
 	buf_clear(&c->in);
 	buf_clear(&c->out);
 	buf_clear(&c->opening);
+	buf_clear(&c->envelope);
 	free(c);
 }
 
@@ -132,6 +136,7 @@ conn_new(struct milter *m, const char **why)
 	buf_init(&c->in, IN_MAX);
 	buf_init(&c->out, OUT_MAX);
 	buf_init(&c->opening, OPENING_MAX);
+	buf_init(&c->envelope, ENVELOPE_MAX);
 	c->connecting = true;
 	c->fd = socket(m->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->fd != -1 && m->address.ss_family != AF_UNIX)	/* without it: slower, no worse */
@@ -191,6 +196,37 @@ keep(struct conn *c)
 	loop_deadline(&c->slot, m->loop->now_ms + KEPT_MS);
 }
 
+/* What the milter was told on this connection is the transaction as it stands now: sender, and recipients that were accepted. */
+static bool
+is_told(const struct conn *c, const struct tx *tx)
+{
+	struct buf b;
+	bool same;
+
+	buf_init(&b, ENVELOPE_MAX);
+	milter_put_envelope((struct milter_words){ .tx = tx, .rcpts = tx->rcpts, .rcpts_n = tx->rcpts_n }, true, &b);
+	same = !b.failed && text_eq(buf_span(&c->envelope), buf_span(&b));
+	buf_clear(&b);
+	return same;
+}
+
+/* A recipient that the milter has been told of, behind what it was told before. false: that is too much to be kept. */
+static bool
+note_told(const struct milter_check *k)
+{
+	struct buf *b = &k->conn->envelope;
+
+	milter_put_envelope((struct milter_words){ .tx = k->tx, .rcpts = k->rcpt, .rcpts_n = 1 }, buf_len(b) == 0, b);
+	return !b->failed;
+}
+
+static void
+forget_told(struct conn *c)
+{
+	buf_clear(&c->envelope);
+	buf_init(&c->envelope, ENVELOPE_MAX);
+}
+
 /* A kept connection for this check; *stage: what comes next on it; opening may be taken. NULL: there is none. */
 static struct conn *
 find_kept(struct milter_check *k, struct buf *opening, enum milter_at *stage)
@@ -201,6 +237,12 @@ find_kept(struct milter_check *k, struct buf *opening, enum milter_at *stage)
 	for (size_t i = 0; i < KEPT_MAX && (c = m->kept[i]) != NULL; i++) {
 		if (c->session == k->tx->session && c->session != 0 && text_eq(buf_span(&c->opening), buf_span(opening))) {
 			*stage = MILTER_AT_MAIL;
+			if (c->reuse == REUSE_OPEN && is_told(c, k->tx)) {
+				*stage = k->rcpt != NULL ? MILTER_AT_RCPT : MILTER_AT_DATA;
+			} else if (c->reuse == REUSE_OPEN) {
+				milter_add_command(&c->out, 'A');
+				forget_told(c);
+			}
 			return take_kept(m, i);
 		}
 	}
@@ -294,13 +336,15 @@ finish(struct milter_check *k, struct filter_report *r, enum reuse reuse)
 {
 	filter_done *done = k->done;
 	void *arg = k->arg;
-	bool abort_first = k->stage < MILTER_AT_EOM;
+	bool abort_first = k->stage < MILTER_AT_EOM && reuse != REUSE_OPEN;
 	uint64_t session = k->tx->session;
 	struct conn *c = release(k);
 
 	if (c != NULL) {
 		c->session = session;
 		c->reuse = reuse;
+		if (reuse != REUSE_OPEN)
+			forget_told(c);
 	}
 	if (c == NULL || reuse == REUSE_NOT || c->broken || buf_len(&c->in) > 0 || buf_len(&c->out) > 0 || (abort_first && !send_now(c, 'A')))
 		conn_free(c);
@@ -364,6 +408,8 @@ decide(struct milter_check *k, const struct milter_reply *reply)
 	 */
 	if (k->stage < MILTER_AT_MAIL || reply->answer == ANSWER_SHUTDOWN || reply->answer == ANSWER_CONN_FAIL)
 		reuse = REUSE_NOT;
+	else if (reply->answer == ANSWER_CONTINUE && k->rcpt != NULL && note_told(k))
+		reuse = REUSE_OPEN;
 	else if (reply->answer == ANSWER_CONTINUE && k->rcpt == NULL && k->conn->options.version >= MILTER_VERSION)
 		reuse = REUSE_ANY;
 	finish(k, &r, reuse);
@@ -667,7 +713,7 @@ conn_ready(void *arg, short revents)
 	} else if (k->failed != NULL) {
 		trouble(k, k->failed);
 	} else if (revents == 0) {
-		k->milter->no_nc = k->milter->no_nc || (c->was_kept && !c->answered);
+		k->milter->no_nc = k->milter->no_nc || (c->reuse == REUSE_ANY && c->was_kept && !c->answered);
 		trouble(k, c->connecting ? "timeout of the connection" : "timeout");
 	} else if (c->connecting) {
 		connected(k);

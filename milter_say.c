@@ -218,13 +218,27 @@ milter_put_stage(const struct milter_words *w, enum milter_at at_stage, struct b
 	milter_end(b, at);
 }
 
+static void
+put_all(const struct milter_words *w, enum milter_at at_stage, struct buf *b)
+{
+	milter_put_macros(w, at_stage, b);
+	milter_put_stage(w, at_stage, b);
+}
+
 void
 milter_put_opening(const struct milter_words *w, struct buf *b)
 {
-	milter_put_macros(w, MILTER_AT_CONNECT, b);
-	milter_put_stage(w, MILTER_AT_CONNECT, b);
-	milter_put_macros(w, MILTER_AT_HELO, b);
-	milter_put_stage(w, MILTER_AT_HELO, b);
+	put_all(w, MILTER_AT_CONNECT, b);
+	put_all(w, MILTER_AT_HELO, b);
+}
+
+void
+milter_put_envelope(struct milter_words w, bool sender, struct buf *b)
+{
+	if (sender)
+		put_all(&w, MILTER_AT_MAIL, b);
+	for (w.index = 0; w.index < w.rcpts_n; w.index++)
+		put_all(&w, MILTER_AT_RCPT, b);
 }
 
 int

@@ -42,5 +42,7 @@ void	milter_put_stage(const struct milter_words *w, enum milter_at at_stage, str
 int	milter_put_body(struct milter_words *w, struct buf *b);
 /* All that is said of a client, whatever the milter wants to hear: where it is the same, a connection may go on with another message. */
 void	milter_put_opening(const struct milter_words *w, struct buf *b);
+/* The same of a transaction: with sender, MAIL and its macros; RCPT of each of w's recipients. */
+void	milter_put_envelope(struct milter_words w, bool sender, struct buf *b);
 
 #endif

@@ -29,6 +29,7 @@ class Toy(Milter.Base):
 	def connect(self, name, family, address):
 		self.client = "%s %s" % (name, address)
 		self.ports = "%s %s" % (address[1], self.getsymval("{client_port}"))
+		self.mails = 0		# of this client
 		return self.judge("connect", self.getsymval("{daemon_name}"))
 
 	def hello(self, name):
@@ -37,6 +38,7 @@ class Toy(Milter.Base):
 
 	def envfrom(self, sender, *parameters):
 		self.sender, self.parameters, self.rcpts, self.do, self.fields, self.octets = sender, parameters, [], [], 0, 0
+		self.mails += 1
 		self.login = "%s %s" % (self.getsymval("{auth_type}"), self.getsymval("{auth_authen}"))
 		return self.judge("mail", sender)
 
@@ -129,7 +131,7 @@ class Toy(Milter.Base):
 			self.progress()
 
 	def do_tell(self):
-		for name in ("client", "ports", "login", "sender", "parameters", "rcpts", "fields", "octets"):
+		for name in ("client", "ports", "login", "sender", "parameters", "rcpts", "fields", "octets", "mails"):
 			self.addheader("X-Tell-" + name.capitalize(), str(getattr(self, name)))
 
 

@@ -340,7 +340,7 @@ def test_each_milter_sees_what_the_one_before_has_done(start, toy):
 	assert send(server, CONTENT % b"add, replace, tell").pair == GOOD
 	(m,) = server.take()
 	assert m.body.count(b"\nX-Added: by a milter\n") == 2 and m.body.endswith(b"\n\nAnother\nbody.\n")
-	assert re.findall(rb"^X-Tell-Fields: (\d+)$", m.body, re.M) == [b"5", b"14"]
+	assert re.findall(rb"^X-Tell-Fields: (\d+)$", m.body, re.M) == [b"5", b"15"]
 	assert re.findall(rb"^X-Tell-Octets: (\d+)$", m.body, re.M) == [b"9", b"16"]
 
 
@@ -362,11 +362,20 @@ def test_what_a_milter_hears_of_the_client(start, toy):
 		port = client.sock.getsockname()[1]
 		if listener == "sub":
 			assert client.auth(b"PLAIN", b"\0bob@local.test\0secret") == (235, "2.7.0")
-		for sender in (b"a@x.test", b"b@x.test"):		# on the same connection, and of the same session
+		for number, sender in enumerate((b"a@x.test", b"b@x.test"), 1):	# on the same connection, and of the same session
 			assert client.message(CONTENT % b"tell", sender) == GOOD
 			(m,) = server.take()
 			assert told(m) == {"client": "localhost ('127.0.0.1', %d) t.test" % port, "ports": "%d %d" % (port, port), "login": login,
-				"sender": "<%s>" % sender.decode(), "parameters": "()", "rcpts": "['<bob@local.test>']", "fields": "5", "octets": "9"}
+				"sender": "<%s>" % sender.decode(), "parameters": "()", "rcpts": "['<bob@local.test>']", "fields": "5", "octets": "9",
+				"mails": str(number)}
+
+
+def test_a_transaction_is_told_once(start, toy):
+	server = start(dict(milter("one", toy.port), **milter("two", toy.port)))
+	client = server.connect(hello=b"EHLO t.test\r\n")
+	assert client.message(CONTENT % b"tell", rcpts=[b"bob@local.test", b"carol@other.test"]) == GOOD
+	assert [re.findall(rb"^X-Tell-(?:Mails|Rcpts): (.*)$", m.body, re.M) for m in server.take()] == \
+		2 * [2 * [b"['<bob@local.test>', '<carol@other.test>']", b"1"]]
 
 
 # ---- rspamd as a milter ----

@@ -1382,6 +1382,21 @@ test_a_wait_that_is_too_long(void **state)
 }
 
 /* A recipient: what it hears of it, and then the message from its beginning on the same connection. */
+/* As a session has it: one after the other, and who is accepted is then of the transaction. */
+static void
+ask_recipients(struct milter *m, struct mail *mail, size_t n)
+{
+	mail->tx.rcpts_n = 0;
+	for (size_t i = 0; i < n; i++) {
+		mail->calls = 0;
+		assert_non_null(milter_start_recipient(m, &mail->tx, &mail->tx.rcpts[i], note_report, mail));
+		assert_int_equal(mail->calls, 0);	/* never from inside */
+		wait_for(mail);
+		assert_int_equal(mail->r.action, FILTER_ACCEPT);
+		mail->tx.rcpts_n++;
+	}
+}
+
 static void
 test_recipients(void **state)
 {
@@ -1405,18 +1420,11 @@ test_recipients(void **state)
 	mail_make(&mail, text_span(message));
 	m = milter_new(&loop, &milter_config);
 	assert_true(milter_wants_recipients(m));
-	for (size_t i = 0; i < 2; i++) {
-		mail.calls = 0;
-		assert_non_null(milter_start_recipient(m, &mail.tx, &mail.tx.rcpts[i], note_report, &mail));
-		assert_int_equal(mail.calls, 0);	/* never from inside */
-		wait_for(&mail);
-		assert_int_equal(mail.r.action, FILTER_ACCEPT);
-	}
+	ask_recipients(m, &mail, 2);
 	assert_true(milter_wants_recipients(m));
 	run(m, &mail);
 	assert_int_equal(mail.r.action, FILTER_ACCEPT);
-	assert_heard(OFFER CONNECT_MACROS "C[192.0.2.1]|4||192.0.2.1|\nHh.test|\n" MAIL_MACROS "M<a@a.test>|\n" RCPT_MACROS_1
-	    "R<bob@local.test>|\nA\n" MAIL_MACROS "M<a@a.test>|\n" RCPT_MACROS_2 "R<eve@far.test>|\nA\n" ENVELOPE CONTENT);
+	assert_heard(OFFER CONNECT_MACROS "C[192.0.2.1]|4||192.0.2.1|\nHh.test|\n" ENVELOPE CONTENT);
 	assert_int_equal(connections, 1);
 	milter_free(m);
 	settle();
@@ -1457,6 +1465,79 @@ test_recipients(void **state)
 }
 
 /* done may begin the next check. */
+/* The transaction is not what the milter has heard of it: that ends, and it hears it from MAIL on. */
+static void
+test_recipients_that_change(void **state)
+{
+	static const struct rule refuses[] = { { .command = 'R', .nth = 2, .says = { S("r") } }, END };
+	static const struct rule closes[] = { { .command = 'R', .nth = 2, .says = { S("c") }, .then = THEN_CLOSE }, END };
+	static const char mail_again[] = "A\n" MAIL_MACROS "M<a@a.test>|\n", bob[] = RCPT_MACROS_1 "R<bob@local.test>|\n",
+	    eve[] = RCPT_MACROS_2 "R<eve@far.test>|\n";
+	char want[4096];
+	struct milter *m;
+	struct mail mail, other;
+
+	mail_make(&mail, text_span(message));
+	mail_make(&other, text_span(message));
+	for (int row = 0; row < 6; row++) {
+		print_message("  %d\n", row);
+		begin(row == 1 ? refuses : row == 5 ? closes : NULL);
+		m = milter_new(&loop, &milter_config);
+		assert_non_null(m);
+		ask_recipients(m, &mail, row == 1 ? 1 : 2);
+		buf_reset(&heard);
+		(void)snprintf(want, sizeof(want), "%s%s" CONTENT, mail_again, bob);
+		switch (row) {
+		case 0:		/* somebody else has refused the second one */
+			mail.tx.rcpts_n = 1;
+			break;
+		case 1:		/* the milter has */
+			mail.calls = 0;
+			assert_non_null(milter_start_recipient(m, &mail.tx, &mail.tx.rcpts[1], note_report, &mail));
+			wait_for(&mail);
+			assert_int_equal(mail.r.action, FILTER_REJECT);
+			settle();
+			(void)snprintf(want, sizeof(want), "%s%s%s" CONTENT, eve, mail_again, bob);
+			break;
+		case 2:		/* another transaction of the session, such as after RSET */
+			memcpy(mail.tx.id, "I2", 3);
+			ask_recipients(m, &mail, 1);
+			assert_true(text_starts_nocase(buf_span(&heard), "A\nDMi|I2|{mail_addr}|a@a.test|"));
+			memcpy(mail.tx.id, "ID", 3);
+			buf_reset(&heard);
+			break;
+		case 3:		/* a milter before this one has changed the sender */
+			mail.tx.rcpts_n = 1;
+			set_mailbox(&mail.tx.sender, "b@a.test");
+			(void)snprintf(want, sizeof(want), "A\nDMi|ID|{mail_addr}|b@a.test|{mail_host}|a.test|{mail_mailer}|smtp|\nM<b@a.test>|\n%s" CONTENT, bob);
+			break;
+		case 4:		/* another session goes its own way */
+			other.tx.session = 2;
+			ask_recipients(m, &other, 2);
+			run(m, &other);
+			assert_int_equal(other.r.action, FILTER_ACCEPT);
+			assert_int_equal(connections, 2);
+			buf_reset(&heard);
+			(void)snprintf(want, sizeof(want), "%s", CONTENT);
+			break;
+		default:	/* it has gone in the meantime */
+			(void)snprintf(want, sizeof(want), OFFER CONNECT_MACROS "C[192.0.2.1]|4||192.0.2.1|\nHh.test|\n" MAIL_MACROS "M<a@a.test>|\n%s%s" CONTENT,
+			    bob, eve);
+			settle();
+			rules = NULL;
+			break;
+		}
+		run(m, &mail);
+		assert_int_equal(mail.r.action, FILTER_ACCEPT);
+		assert_heard(want);
+		set_mailbox(&mail.tx.sender, "a@a.test");
+		milter_free(m);
+		settle();
+	}
+	mail_end(&mail);
+	mail_end(&other);
+}
+
 static void
 start_another(void *arg, const struct filter_report *r)
 {
@@ -1558,7 +1639,8 @@ main(void)
 		cmocka_unit_test(test_nobody_there), cmocka_unit_test(test_long_field), cmocka_unit_test(test_changes),
 		cmocka_unit_test(test_envelope), cmocka_unit_test(test_changed_in_part), cmocka_unit_test(test_bounds_of_changes),
 		cmocka_unit_test(test_connection_is_kept), cmocka_unit_test(test_words_behind_the_last), cmocka_unit_test(test_many_at_once),
-		cmocka_unit_test(test_a_wait_that_is_too_long), cmocka_unit_test(test_recipients), cmocka_unit_test(test_done_may_start),
+		cmocka_unit_test(test_a_wait_that_is_too_long), cmocka_unit_test(test_recipients),
+		cmocka_unit_test(test_recipients_that_change), cmocka_unit_test(test_done_may_start),
 		cmocka_unit_test(test_addresses),
 	};
 
