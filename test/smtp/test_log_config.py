@@ -61,7 +61,11 @@ def test_the_manual_names_every_event():
 
 def test_the_manual_names_every_field_of_a_message():
 	(said,) = re.findall(r'log_info\(tx->session, "message", (.*?)\);\n', sources(), re.S)
-	assert set(re.findall(r'LF_[A-Z]+\("([a-z_]+)"', said)) == manual_of_the_log()[0]
+	fields = re.findall(r'LF_[A-Z]+\("([a-z_]+)"', said)
+	assert set(fields) == manual_of_the_log()[0]
+	with open(os.path.join(harness.TOP, "doc", "smtpd.8")) as f:
+		(example,) = re.findall(r"^time=.*?(?=^\.Ed)", f.read(), re.M | re.S)
+	assert re.findall(r'(?<!\S)([a-z_]+)=', example) == ["time", "level", "process", "session", "event"] + fields
 
 
 def test_who_says_nothing_leaves_no_line(start):	# case 15.4
