@@ -140,23 +140,33 @@ loop_events(struct loop_slot *s, short events)
 	s->loop->fds[s->index].events = events;
 }
 
-/* Those that became ready in the epoll set are polled again; their functions are called at once. */
+/*
+ * Those that became ready in the epoll set are polled again; their functions are called at once. All are taken out of it first: one that
+ * an earlier one's function removes, and frees, is then found nowhere.
+ */
 static void
 park_ready(void *arg, short revents)
 {
 	struct loop *l = arg;
 	struct epoll_event ready[PARK_READY];
+	size_t first = l->polled;
 	int n = epoll_wait(l->epoll_fd, ready, PARK_READY, 0);
 
 	(void)revents;
 	for (int i = 0; i < n; i++) {
 		struct loop_slot *s = ready[i].data.ptr;
 
-		/* a function that was called for an earlier one may have removed it */
-		if (s->loop != l || !is_parked(s))
-			continue;
 		unpark(s);
-		s->fn(s->arg, (short)(ready[i].events & (POLLIN | POLLERR | POLLHUP)));
+		l->fds[s->index].revents = (short)(ready[i].events & (POLLIN | POLLERR | POLLHUP));
+	}
+	/* from the end, as in loop_turn(); one that is moved past is polled at the next turn */
+	for (size_t i = l->polled; i-- > first;) {
+		short came;
+
+		if (i >= l->polled || (came = l->fds[i].revents) == 0)
+			continue;
+		l->fds[i].revents = 0;
+		l->slots[i]->fn(l->slots[i]->arg, came);
 	}
 }
 

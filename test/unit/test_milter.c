@@ -1578,6 +1578,80 @@ test_done_may_start(void **state)
 }
 
 static void
+nothing(void *arg, short revents)
+{
+}
+
+/* A reply for which the oldest kept connection makes room, which the milter closes at that moment: both were parked. */
+static void
+test_a_reply_and_an_end_at_once(void **state)
+{
+	static const struct rule r[] = { { .command = 'E', .then = THEN_REST }, END };
+	static struct mail mails[17];
+	static struct loop_slot fill[64];
+	struct milter *m;
+
+	begin(r);
+	m = milter_new(&loop, &milter_config);
+	for (size_t i = 0; i < COUNT(fill); i++)	/* so many that idle ones are parked */
+		assert_int_equal(loop_add(&loop, &fill[i], -1, 0, nothing, NULL), 0);
+	for (size_t i = 0; i < 17; i++) {
+		mail_make(&mails[i], text_span(message));
+		mails[i].calls = 0;
+		mails[i].tx.session = i + 1;
+		assert_non_null(milter_start(m, &mails[i].tx, &mails[i].content, note_report, &mails[i]));
+		wait_for_resting(i + 1);
+	}
+	rules = NULL;
+	for (size_t i = 0; i < 16; i++) {	/* peers are in the order of their checks */
+		peers[i].rests = false;
+		peer_say(&peers[i], SPAN("c"));
+		wait_for(&mails[i]);
+	}
+	for (int64_t end = loop_clock_ms() + 100; loop_clock_ms() < end;)
+		assert_int_equal(loop_turn(&loop, 20), 0);
+	peer_say(&peers[16], SPAN("c"));
+	peer_end(&peers[0]);
+	wait_for(&mails[16]);
+	assert_int_equal(mails[16].r.action, FILTER_ACCEPT);
+	milter_free(m);
+	peers[16].rests = false;
+	settle();
+	for (size_t i = 0; i < COUNT(fill); i++)
+		loop_remove(&fill[i]);
+	for (size_t i = 0; i < 17; i++)
+		mail_end(&mails[i]);
+}
+
+/* Slow with the next message of the same session: that says nothing about QUIT_NC, which it was not told. */
+static void
+test_slow_is_not_without_quit_nc(void **state)
+{
+	static const struct rule r[] = { { .command = 'M', .nth = 2, .then = THEN_REST }, END };
+	struct milter *m;
+	struct mail mail;
+
+	begin(r);
+	milter_config.command_ms = 100;
+	mail_make(&mail, text_span(message));
+	m = milter_new(&loop, &milter_config);
+	run(m, &mail);
+	run(m, &mail);		/* the same session: MAIL, and no answer in time */
+	assert_int_equal(mail.r.action, FILTER_TEMPFAIL);
+	rules = NULL;
+	connections = 0;
+	for (int i = 0; i < 4; i++) {
+		mail.tx.session++;
+		run(m, &mail);
+		assert_int_equal(mail.r.action, FILTER_ACCEPT);
+	}
+	assert_int_equal(connections, 1);
+	milter_free(m);
+	settle();
+	mail_end(&mail);
+}
+
+static void
 test_addresses(void **state)
 {
 	static char rows[][64] = { "inet:127.0.0.1:8891", "inet:localhost:8891", "inet6:[::1]:8891", "inet6:localhost:8891", "unix:/run/x",
@@ -1609,7 +1683,7 @@ setup(void **state)
 {
 	for (size_t i = 0; i < PEERS_MAX; i++)
 		peers[i].fd = -1;
-	if (mkdtemp(folder) == NULL || loop_init(&loop, 100) == -1)
+	if (mkdtemp(folder) == NULL || loop_init(&loop, 200) == -1)
 		return -1;
 	(void)snprintf(address, sizeof(address), "unix:%s/s", folder);
 	buf_init(&heard, 1024 * 1024);
@@ -1641,6 +1715,7 @@ main(void)
 		cmocka_unit_test(test_connection_is_kept), cmocka_unit_test(test_words_behind_the_last), cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_a_wait_that_is_too_long), cmocka_unit_test(test_recipients),
 		cmocka_unit_test(test_recipients_that_change), cmocka_unit_test(test_done_may_start),
+		cmocka_unit_test(test_a_reply_and_an_end_at_once), cmocka_unit_test(test_slow_is_not_without_quit_nc),
 		cmocka_unit_test(test_addresses),
 	};
 
