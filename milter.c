@@ -48,6 +48,7 @@ struct conn {
 	bool			 broken;	/* nothing can be written any more; it may still say why */
 	bool			 was_kept;	/* it has served another message */
 	bool			 answered;	/* an octet has come for this message */
+	bool			 quit_nc;	/* this message began with QUIT_NC */
 	uint64_t		 session;	/* that it was last used for */
 	enum reuse		 reuse;
 	struct buf		 opening;	/* what the milter was told of the client */
@@ -76,6 +77,7 @@ struct milter {
 struct milter_check {
 	struct milter		*milter;
 	struct milter_check	*next;
+	bool			 listed;	/* in one of the milter's lists */
 	struct tx		*tx;		/* borrowed until done */
 	struct content		*content;	/* borrowed until done; NULL: the check is of a recipient */
 	const struct mailbox	*rcpt;		/* borrowed until done; NULL: the check is of a message */
@@ -237,6 +239,7 @@ find_kept(struct milter_check *k, struct buf *opening, enum milter_at *stage)
 	for (size_t i = 0; i < KEPT_MAX && (c = m->kept[i]) != NULL; i++) {
 		if (c->session == k->tx->session && c->session != 0 && text_eq(buf_span(&c->opening), buf_span(opening))) {
 			*stage = MILTER_AT_MAIL;
+			c->quit_nc = false;
 			if (c->reuse == REUSE_OPEN && is_told(c, k->tx)) {
 				*stage = k->rcpt != NULL ? MILTER_AT_RCPT : MILTER_AT_DATA;
 			} else if (c->reuse == REUSE_OPEN) {
@@ -249,6 +252,7 @@ find_kept(struct milter_check *k, struct buf *opening, enum milter_at *stage)
 	for (size_t i = 0; i < KEPT_MAX && !m->no_nc && (c = m->kept[i]) != NULL; i++) {
 		if (c->reuse == REUSE_ANY) {
 			*stage = MILTER_AT_CONNECT;
+			c->quit_nc = true;
 			milter_add_command(&c->out, 'K');
 			buf_clear(&c->opening);
 			c->opening = *opening;
@@ -265,6 +269,7 @@ static void
 put(struct checks *s, struct milter_check *k)
 {
 	k->next = NULL;
+	k->listed = true;
 	*s->end = k;
 	s->end = &k->next;
 }
@@ -278,6 +283,7 @@ pop(struct checks *s)
 	if (k == NULL)
 		return NULL;
 	s->head = k->next;
+	k->listed = false;
 	if (s->head == NULL)
 		s->end = &s->head;
 	return k;
@@ -304,7 +310,8 @@ release(struct milter_check *k)
 	struct milter *m = k->milter;
 	struct conn *c = k->conn;
 
-	take(c == NULL ? &m->waiting : &m->running, k);
+	if (k->listed)
+		take(c == NULL ? &m->waiting : &m->running, k);
 	if (c != NULL)
 		m->running_n--;
 	if (m->waiting.head != NULL)
@@ -713,7 +720,7 @@ conn_ready(void *arg, short revents)
 	} else if (k->failed != NULL) {
 		trouble(k, k->failed);
 	} else if (revents == 0) {
-		k->milter->no_nc = k->milter->no_nc || (c->reuse == REUSE_ANY && c->was_kept && !c->answered);
+		k->milter->no_nc = k->milter->no_nc || (c->quit_nc && !c->answered);
 		trouble(k, c->connecting ? "timeout of the connection" : "timeout");
 	} else if (c->connecting) {
 		connected(k);
