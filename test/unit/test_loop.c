@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <cmocka.h>
 
 #define SLOTS 100
+#define FREED 8
 #define PATIENCE_MS 10000
 
 static struct loop loop;
@@ -182,6 +184,45 @@ removed_while_parked(void **state)
 	assert_int_equal(e->calls, 0);
 }
 
+static struct loop_slot *freed[FREED];
+
+/* The slot of any of them ends all of them. */
+static void
+end_all(void *arg, short revents)
+{
+	unsigned *calls = arg;
+
+	(void)revents;
+	(*calls)++;
+	for (size_t i = 0; i < FREED; i++) {
+		loop_remove(freed[i]);
+		free(freed[i]);
+	}
+}
+
+/* Ready in the same turn as the one whose function frees them: not looked at again. */
+static void
+freed_while_ready(void **state)
+{
+	unsigned calls = 0;
+
+	(void)state;
+	for (size_t i = 0; i < FREED; i++) {	/* each in the place of another */
+		struct loop_slot *s = calloc(1, sizeof(*s));
+
+		assert_non_null(s);
+		loop_remove(&ends[i].slot);
+		assert_int_equal(loop_add(&loop, s, ends[i].fd, POLLIN, end_all, &calls), 0);
+		freed[i] = s;
+	}
+	idle();
+	for (size_t i = 0; i < FREED + 3; i++)
+		assert_int_equal(write(ends[i].peer, "x", 1), 1);
+	for (size_t i = 0; i < 3; i++)
+		turn_until(&ends[FREED + i], POLLIN);
+	assert_int_equal(calls, 1);
+}
+
 int
 main(void)
 {
@@ -190,6 +231,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(a_parked_slot_that_wants_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(wishes_change_while_parked, setup, teardown),
 		cmocka_unit_test_setup_teardown(removed_while_parked, setup, teardown),
+		cmocka_unit_test_setup_teardown(freed_while_ready, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
