@@ -130,27 +130,46 @@ milter_read_options(char command, struct span data, struct milter_options *o)
 	return NULL;
 }
 
-/* "550 5.7.1 text" or, if others follow, "550-5.7.1 text" (RFC 5321 4.2.1, 2034 4); esc and its length as the first line has them. */
+/* An enhanced status code of this class ('4', '5'), and nothing else (RFC 2034 4). */
 static bool
-read_reply_line(struct span line, bool last, struct milter_reply *r, struct span first, struct span *text)
+is_esc(struct span s, char class)
 {
-	struct span esc, rest, part;
+	struct span rest = s, part;
 	size_t parts = 0;
 
-	if (line.len < 5 || (line.p[0] != '4' && line.p[0] != '5') || line.p[1] < '0' || line.p[1] > '5' || !is_digit(line.p[2]) ||
-	    line.p[3] != (last ? ' ' : '-'))
+	if (s.len < 2 || s.p[0] != class || s.p[1] != '.' || s.p[s.len - 1] == '.')
 		return false;
-	*text = text_sub(line, 4, line.len);
-	esc = text_sub(*text, 0, text_find(*text, ' '));
-	*text = text_trim(text_sub(*text, esc.len, text->len));
-	for (rest = esc; text_token(&rest, ".", &part); parts++) {
+	for (; text_token(&rest, ".", &part); parts++) {
 		uint64_t n;
 
 		if (part.len > 3 || text_u64(part, 999, &n) == -1)
 			return false;
 	}
-	if (parts != 3 || esc.p[esc.len - 1] == '.' || esc.p[0] != line.p[0] || esc.p[1] != '.')
+	return parts == 3;
+}
+
+/*
+ * "550 5.7.1 text" or, if others follow, "550-5.7.1 text" (RFC 5321 4.2.1, 2034 4); code and esc as the first line has them. libmilter
+ * lets a milter leave the esc out: it is the usual one then. What begins like one has to be one.
+ */
+static bool
+read_reply_line(struct span line, bool last, struct milter_reply *r, struct span first, struct span *text)
+{
+	struct span esc;
+
+	if (line.len < 5 || (line.p[0] != '4' && line.p[0] != '5') || line.p[1] < '0' || line.p[1] > '5' || !is_digit(line.p[2]) ||
+	    line.p[3] != (last ? ' ' : '-'))
 		return false;
+	*text = text_sub(line, 4, line.len);
+	if (text->len > 1 && is_digit(text->p[0]) && text->p[1] == '.') {
+		esc = text_sub(*text, 0, text_find(*text, ' '));
+		if (!is_esc(esc, line.p[0]))
+			return false;
+		*text = text_sub(*text, esc.len, text->len);
+	} else {
+		esc = line.p[0] == '4' ? SPAN("4.7.1") : SPAN("5.7.1");
+	}
+	*text = text_trim(*text);
 	if (line.p != first.p && (memcmp(line.p, first.p, 3) != 0 || !text_is(esc, r->esc)))
 		return false;
 	r->code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0');
