@@ -266,6 +266,16 @@ is_oversize(const struct pass *p)
 	return false;
 }
 
+/* What cannot be done of what a filter wants changed is logged, and the message goes on. */
+static void
+apply_edits(struct pass *p, const struct edits *e, const char *filter)
+{
+	size_t lost = content_apply(&p->content, e) + e->left_out;
+
+	if (lost > 0)
+		log_warn(p->tx->session, "edits_left_out", LF_STR("id", p->tx->id), LF_STR("filter", filter), LF_INT("count", lost));
+}
+
 /* All have answered, or were not asked. */
 static void
 checkers_done(struct pass *p)
@@ -277,14 +287,11 @@ checkers_done(struct pass *p)
 
 	for (size_t i = 0; i < c->checkers_n; i++) {
 		const struct filter_report *r = &p->opinions[i].report;
-		size_t lost = content_apply(&p->content, &r->edits) + r->edits.left_out;
 
+		apply_edits(p, &r->edits, c->checkers[i].name);
 		p->story.is_spam = p->story.is_spam || r->is_spam;
 		trouble = trouble || r->action == FILTER_TROUBLE;
 		add_detail(p, c->checkers[i].name, r->detail);
-		if (lost > 0)
-			log_warn(p->tx->session, "edits_left_out", LF_STR("id", p->tx->id), LF_STR("checker", c->checkers[i].name),
-			    LF_INT("count", lost));
 	}
 	if (c->check_add_headers)
 		remove_spam_fields(p);
@@ -504,8 +511,8 @@ hooks_done(void *arg, const struct filter_report *r)
 
 	if (r->detail[0] != '\0')
 		add_detail(p, "hook", r->detail);
-	if (take_report(p, r, MR_POLICY, false, ASIDE_REJECT) && p->has_content && r->edits.n > 0) {
-		(void)content_apply(&p->content, &r->edits);
+	if (take_report(p, r, MR_POLICY, false, ASIDE_REJECT) && p->has_content && (r->edits.n > 0 || r->edits.left_out > 0)) {
+		apply_edits(p, &r->edits, "hook");
 		if (content_write(&p->content, p->tx) == -1)
 			refuse_storage(p, "hook");
 	}
@@ -732,7 +739,8 @@ named(void *arg, const char *name)
 {
 	struct pass *p = arg;
 
-	memcpy(p->tx->client_name, name, strlen(name) + 1);
+	if (name[0] != '\0')	/* one that is known stays, though there was no place for another look-up */
+		memcpy(p->tx->client_name, name, strlen(name) + 1);
 	begin(p);
 }
 

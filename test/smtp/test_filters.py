@@ -297,7 +297,7 @@ case $EVENT in
 connect) [ "$CLIENT_ADDRESS" != 127.0.0.1 ] || [ ! -e "$0.deny-connect" ] || { echo "5.7.1 not you"; exit 77; } ;;
 mail) [ "$SENDER" != bad@x.test ] || exit 77 ;;
 rcpt) [ "$RECIPIENT" != alice@local.test ] || { echo "4.2.2 later"; exit 75; } ;;
-message) cat >"$0.message"; echo "X-Hook: seen $MESSAGE_ID"; echo "nonsense" ;;
+message) cat >"$0.message"; echo "X-Hook: seen $MESSAGE_ID"; echo "nonsense"; printf 'X-Long: %01000d\\n' 0 ;;
 esac
 """
 
@@ -317,6 +317,8 @@ def test_hooks(start):
 	assert client.cmd(HAM + b".\r\n") == (250, "2.0.0")
 	(m,) = server.take()
 	assert b"\nX-Hook: seen " + m.id.encode() + b"\n" in m.raw and b"nonsense" not in m.raw
+	# a line that cannot be folded
+	assert b"X-Long" not in m.raw and server.wait_log("edits_left_out", id=m.id)["count"] == "1"
 	with open(server.hook + ".message", "rb") as f:
 		assert f.read() == HAM.replace(b"\r\n", b"\n")
 	open(server.hook + ".deny-connect", "w").close()

@@ -534,6 +534,11 @@ a_name_is_waited_for(void **state)
 	assert_string_equal(tx.client_name, "client.test");
 	answer(0);
 	assert_true(calls == 1 && story.verdict.code == 0 && filters_pending(f) == 0);
+	filters_message(f, &tx, note, NULL);
+	asker->done(asker->arg, "");	/* not known at this moment */
+	assert_string_equal(tx.client_name, "client.test");
+	answer(0);
+	assert_int_equal(calls, 2);
 	filters_free(f);
 	close(tx.fd);
 }
