@@ -17,6 +17,7 @@
 #define PARK_FROM 64		/* fewer slots are polled as they are */
 #define PARK_IDLE_MS 10
 #define PARK_READY 64		/* taken out of the epoll set in one turn */
+#define CONNECT_AGAIN_MS 10
 
 static void	park_ready(void *arg, short revents);
 
@@ -187,6 +188,23 @@ loop_deadline(struct loop_slot *s, int64_t at)
 	s->deadline_at = at;
 	if (s->loop != NULL && at < s->loop->wake_at)
 		s->loop->wake_at = at;
+}
+
+int
+loop_connect(struct loop *l, struct loop_slot *s, int fd, const struct sockaddr *sa, socklen_t len, int64_t until_at, loop_fn *fn, void *arg)
+{
+	bool full = false;
+
+	if (connect(fd, sa, len) == -1 && errno != EINPROGRESS) {
+		full = errno == EAGAIN;
+		if (!full)
+			return -1;
+	}
+	loop_remove(s);
+	if (loop_add(l, s, full ? -1 : fd, POLLOUT, fn, arg) == -1)
+		return -1;
+	loop_deadline(s, full && until_at > l->now_ms + CONNECT_AGAIN_MS ? l->now_ms + CONNECT_AGAIN_MS : until_at);
+	return 0;
 }
 
 /*

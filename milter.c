@@ -45,6 +45,7 @@ struct conn {
 	struct buf		 in, out;
 	struct milter_options	 options;	/* agreed on */
 	bool			 connecting;
+	int64_t			 connect_at;	/* until then it may */
 	bool			 broken;	/* nothing can be written any more; it may still say why */
 	bool			 was_kept;	/* it has served another message */
 	bool			 answered;	/* an octet has come for this message */
@@ -125,7 +126,15 @@ conn_free(struct conn *c)
 
 static void	conn_ready(void *arg, short revents);
 
-/* A new connection, on its way; c->fd is -1 and *why is set when it cannot even begin. NULL with errno. */
+static int
+dial(struct conn *c)
+{
+	struct milter *m = c->milter;
+
+	return loop_connect(m->loop, &c->slot, c->fd, (struct sockaddr *)&m->address, m->address_len, c->connect_at, conn_ready, c);
+}
+
+/* A new connection, on its way; *why is set when it cannot even begin. NULL with errno. */
 static struct conn *
 conn_new(struct milter *m, const char **why)
 {
@@ -140,16 +149,14 @@ conn_new(struct milter *m, const char **why)
 	buf_init(&c->opening, OPENING_MAX);
 	buf_init(&c->envelope, ENVELOPE_MAX);
 	c->connecting = true;
+	c->connect_at = m->loop->now_ms + m->config->connect_ms;
 	c->fd = socket(m->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->fd != -1 && m->address.ss_family != AF_UNIX)	/* without it: slower, no worse */
 		(void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (c->fd == -1 || (connect(c->fd, (struct sockaddr *)&m->address, m->address_len) == -1 && errno != EINPROGRESS)) {
-		*why = "it cannot be connected to";
-		if (c->fd != -1)
-			(void)close(c->fd);
-		c->fd = -1;
-	}
-	if (loop_add(m->loop, &c->slot, c->fd, POLLOUT, conn_ready, c) == -1) {
+	if (c->fd != -1 && dial(c) == 0)
+		return c;
+	*why = "it cannot be connected to";
+	if (loop_add(m->loop, &c->slot, -1, 0, conn_ready, c) == -1) {
 		conn_free(c);
 		return NULL;
 	}
@@ -719,6 +726,9 @@ conn_ready(void *arg, short revents)
 		drop_kept(c);
 	} else if (k->failed != NULL) {
 		trouble(k, k->failed);
+	} else if (revents == 0 && c->connecting && k->milter->loop->now_ms < c->connect_at) {
+		if (dial(c) == -1)
+			trouble(k, "it cannot be connected to");
 	} else if (revents == 0) {
 		k->milter->no_nc = k->milter->no_nc || (c->quit_nc && !c->answered);
 		trouble(k, c->connecting ? "timeout of the connection" : "timeout");
@@ -759,7 +769,8 @@ begin_new(struct milter_check *k)
 	begin_on(k, c, MILTER_AT_OPTIONS);
 	milter_put_opening(&k->words, &c->opening);
 	k->failed = why != NULL ? why : c->opening.failed ? "what is to be said of the client is too long" : NULL;
-	loop_deadline(&c->slot, k->failed != NULL ? m->loop->now_ms : m->loop->now_ms + m->config->connect_ms);
+	if (k->failed != NULL)
+		loop_deadline(&c->slot, m->loop->now_ms);
 	return 0;
 }
 

@@ -43,7 +43,7 @@ struct spamd_check {
 	enum stage	 stage;
 	int		 fd;		/* owned; -1: it is skipped */
 	struct loop_slot slot;
-	int64_t		 until_at;
+	int64_t		 connect_at, until_at;
 	struct buf	 header;	/* of the request, to be sent, with the trace fields */
 	int		 message_fd;	/* borrowed, the transaction's */
 	uint64_t	 at, end;	/* of the message, to be sent */
@@ -424,13 +424,26 @@ too_late(struct spamd_check *k)
 	report(k, &r);
 }
 
+static void	ready(void *arg, short revents);
+
+static int
+dial(struct spamd_check *k)
+{
+	struct spamd *s = k->spamd;
+
+	return loop_connect(s->loop, &k->slot, k->fd, (const struct sockaddr *)&s->address, s->address_len, k->connect_at, ready, k);
+}
+
 static void
 ready(void *arg, short revents)
 {
 	struct spamd_check *k = arg;
 
 	if (revents == 0) {
-		too_late(k);
+		if (k->stage != STAGE_CONNECT || k->spamd->loop->now_ms >= k->connect_at)
+			too_late(k);
+		else if (dial(k) == -1)
+			fail(k, "cannot connect: ", errno);
 		return;
 	}
 	if (k->stage == STAGE_CONNECT && !connected(k))
@@ -515,7 +528,6 @@ begin(struct spamd_check *k, const struct tx *tx)
 	struct spamd *s = k->spamd;
 	char memory[MESSAGE_TRACE_MAX];
 	struct buf trace;
-	int64_t connect_at = loop_clock_ms() + CONNECT_MS;
 
 	if (s->running >= s->checker->max_checks) {
 		errno = EAGAIN;
@@ -536,16 +548,11 @@ begin(struct spamd_check *k, const struct tx *tx)
 	if (k->fd == -1)
 		return -1;
 	s->running++;	/* end() takes it back */
-	if (connect(k->fd, (const struct sockaddr *)&s->address, s->address_len) == -1 && errno != EINPROGRESS) {
-		if (errno == EAGAIN)	/* a unix socket's, whose backlog is full; of ours it would say that a check's end is worth a wait */
-			errno = ECONNREFUSED;
-		return -1;
-	}
 	k->stage = STAGE_CONNECT;
-	if (loop_add(s->loop, &k->slot, k->fd, POLLOUT, ready, k) == -1)
-		return -1;
-	loop_deadline(&k->slot, connect_at < k->until_at ? connect_at : k->until_at);
-	return 0;
+	k->connect_at = s->loop->now_ms + CONNECT_MS;
+	if (k->connect_at > k->until_at)
+		k->connect_at = k->until_at;
+	return dial(k);
 }
 
 struct spamd_check *

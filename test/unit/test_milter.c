@@ -1654,6 +1654,49 @@ test_slow_is_not_without_quit_nc(void **state)
 	mail_end(&mail);
 }
 
+/* A unix socket's queue that is full is not the end of a milter: a place in it is waited for. */
+static void
+test_a_full_queue(void **state)
+{
+	static struct mail mails[6];
+	struct milter *m;
+
+	begin(NULL);
+	assert_int_equal(listen(listener, 1), 0);
+	m = milter_new(&loop, &milter_config);
+	for (size_t i = 0; i < COUNT(mails); i++) {
+		mail_make(&mails[i], text_span(message));
+		mails[i].calls = 0;
+		mails[i].tx.session = i + 1;
+		assert_non_null(milter_start(m, &mails[i].tx, &mails[i].content, note_report, &mails[i]));
+	}
+	for (size_t i = 0; i < COUNT(mails); i++) {
+		wait_for(&mails[i]);
+		assert_int_equal(mails[i].r.action, FILTER_ACCEPT);
+	}
+	milter_free(m);
+	settle();
+
+	/* nobody comes */
+	loop_remove(&listener_slot);
+	milter_config.connect_ms = 100;
+	m = milter_new(&loop, &milter_config);
+	for (size_t i = 0; i < COUNT(mails); i++) {
+		mails[i].calls = 0;
+		assert_non_null(milter_start(m, &mails[i].tx, &mails[i].content, note_report, &mails[i]));
+	}
+	for (size_t i = 0; i < COUNT(mails); i++)
+		wait_for(&mails[i]);
+	assert_true(mails[5].r.failed && mails[5].r.action == FILTER_TEMPFAIL);
+	assert_string_equal(mails[5].r.detail, "timeout of the connection at options");
+	milter_free(m);
+	for (size_t i = 0; i < COUNT(mails); i++)
+		mail_end(&mails[i]);
+	assert_int_equal(loop_add(&loop, &listener_slot, listener, POLLIN, peer_connects, NULL), 0);
+	settle();
+	assert_int_equal(listen(listener, 64), 0);
+}
+
 static void
 test_addresses(void **state)
 {
@@ -1719,7 +1762,7 @@ main(void)
 		cmocka_unit_test(test_a_wait_that_is_too_long), cmocka_unit_test(test_recipients),
 		cmocka_unit_test(test_recipients_that_change), cmocka_unit_test(test_done_may_start),
 		cmocka_unit_test(test_a_reply_and_an_end_at_once), cmocka_unit_test(test_slow_is_not_without_quit_nc),
-		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_a_full_queue), cmocka_unit_test(test_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
