@@ -110,6 +110,7 @@ work_new(struct front *f, const struct request *q)
 	if (w == NULL)
 		return NULL;
 	memcpy(w->address, c->address, sizeof(w->address));
+	memcpy(w->own_address, c->own_address, sizeof(w->own_address));
 	memcpy(w->helo, q->helo, sizeof(w->helo));
 	if (c->logged_in)
 		memcpy(w->auth_user, f->users[q->slot], sizeof(w->auth_user));
@@ -122,7 +123,7 @@ work_new(struct front *f, const struct request *q)
 	w->trap_fd = -1;
 	w->started_us = loop_clock_us();
 	w->tx = (struct tx){ .session = q->session, .config = f->agent->config, .listener = f->listener, .client_address = w->address,
-	    .client_port = c->port, .helo = w->helo, .auth_user = w->auth_user,
+	    .client_port = c->port, .own_address = w->own_address, .helo = w->helo, .auth_user = w->auth_user,
 	    .auth_type = c->logged_in && q->mechanism < SASL__MAX ? sasl_name((enum sasl_mechanism)q->mechanism) : "",
 	    .tls_version = tls_version_name(q->tls_version),
 	    .tls_cipher = tls_suite_name(q->tls_suite), .tls_name = w->tls_name, .esmtp = q->esmtp, .body = q->body, .utf8 = q->utf8,

@@ -21,6 +21,7 @@ struct work {
 	struct front	*front;		/* NULL: the session or its front is gone */
 	uint32_t	 slot;
 	char		 address[ENDPOINT_IP_MAX + 1];
+	char		 own_address[ENDPOINT_IP_MAX + 1];
 	char		 helo[SMTP_DOMAIN_MAX + 1];
 	char		 auth_user[SMTP_ADDRESS_MAX + 1];
 	char		 tls_name[SMTP_DOMAIN_MAX + 1];
@@ -51,6 +52,7 @@ struct client {
 	int64_t		 expires_time;	/* of the login */
 	uint16_t	 port;
 	char		 address[ENDPOINT_IP_MAX + 1];
+	char		 own_address[ENDPOINT_IP_MAX + 1];	/* that it has connected to */
 };
 
 struct front {

@@ -62,6 +62,9 @@ see_client(struct client *c, int fd)
 	if (fd == -1 || getpeername(fd, (struct sockaddr *)&ss, &len) == -1)
 		return false;
 	c->port = (uint16_t)endpoint_peer(&ss, c->address);
+	len = sizeof(ss);
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)endpoint_peer(&ss, c->own_address);
 	return c->address[0] != '\0';
 }
 

@@ -94,7 +94,6 @@ url_host(struct span s, struct span *host)
 	return i > 0 && (i == s.len || (s.p[i] == ':' && text_u64(text_sub(s, i + 1, s.len), 65535, &port) == 0 && port > 0));
 }
 
-/* There is no user part, behind which another host could stand ("http://127.0.0.1@example.net/"), and no fragment. */
 unsigned
 endpoint_peer(const struct sockaddr_storage *ss, char ip[ENDPOINT_IP_MAX + 1])
 {
@@ -118,6 +117,7 @@ endpoint_peer(const struct sockaddr_storage *ss, char ip[ENDPOINT_IP_MAX + 1])
 	return ntohs(in6.sin6_port);
 }
 
+/* There is no user part, behind which another host could stand ("http://127.0.0.1@example.net/"), and no fragment. */
 bool
 config_url(struct span s, bool *safe)
 {

@@ -61,7 +61,8 @@ void	loop_deadline(struct loop_slot *s, int64_t at);
  * Begin to connect a non-blocking socket. The slot, in this loop or in none, then waits for POLLOUT until until_at. A unix socket whose line
  * is full cannot be waited for: the slot is called (revents 0) before until_at, to begin again. 0, or -1 with errno.
  */
-int	loop_connect(struct loop *l, struct loop_slot *s, int fd, const struct sockaddr *sa, socklen_t len, int64_t until_at, loop_fn *fn, void *arg);
+int	loop_connect(struct loop *l, struct loop_slot *s, int fd, const struct sockaddr *sa, socklen_t len, int64_t until_at,
+	    loop_fn *fn, void *arg);
 /* One turn: wait for at most max_ms (-1: until something happens), then call. 0, or -1 with errno (EINTR is 0). */
 int	loop_turn(struct loop *l, int64_t max_ms);
 int64_t	loop_clock_ms(void);

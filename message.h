@@ -30,7 +30,8 @@ struct tx {
 	const struct listener	*listener;	/* borrowed until exit */
 	char			 client_name[SMTP_DOMAIN_MAX + 1];	/* by DNS, and its addresses include the client's; "": not known */
 	uint16_t		 client_port;	/* 0: not known */
-	const char		*client_address;	/* these seven are borrowed from the session until the transaction ends; "" is absent */
+	const char		*client_address;	/* these eight are borrowed from the session until the transaction ends; "" is absent */
+	const char		*own_address;	/* that the client has connected to */
 	const char		*helo;
 	const char		*auth_user;
 	const char		*auth_type;	/* the mechanism of its login */

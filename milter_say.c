@@ -28,6 +28,7 @@ macros_connect(const struct milter_words *w, struct buf *b)
 	(void)snprintf(address, sizeof(address), "%s%.64s", strchr(tx->client_address, ':') != NULL ? "IPv6:" : "", tx->client_address);
 	add_macro(b, "j", tx->config->hostname);
 	add_macro(b, "{daemon_name}", tx->listener->name);
+	add_macro(b, "{daemon_addr}", tx->own_address);
 	add_macro(b, "v", "smtpd");
 	add_macro(b, "{client_addr}", address);
 	add_macro(b, "{client_name}", name);

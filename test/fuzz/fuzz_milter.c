@@ -112,7 +112,7 @@ static void
 talk(struct span in)
 {
 	static const char text[] = "From: a@a.test\nSubject: s\n f\n\nbody\n";
-	struct tx tx = { .id = "ID", .session = 1, .config = &config, .listener = &listener, .client_address = "192.0.2.1", .helo = "h",
+	struct tx tx = { .id = "ID", .session = 1, .config = &config, .listener = &listener, .client_address = "192.0.2.1", .own_address = "192.0.2.25", .helo = "h",
 	    .auth_user = "", .auth_type = "", .tls_version = "", .tls_cipher = "", .rcpts_n = 1, .rcpts_max = 1, .fd = message_open(""),
 	    .size = MESSAGE_ROOM + sizeof(text) - 1 };
 	struct filter_report r = { .action = FILTER__MAX };

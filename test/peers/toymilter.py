@@ -28,7 +28,7 @@ class Toy(Milter.Base):
 
 	def connect(self, name, family, address):
 		self.client = "%s %s" % (name, address)
-		self.ports = "%s %s" % (address[1], self.getsymval("{client_port}"))
+		self.ends = "%s %s %s" % (address[1], self.getsymval("{client_port}"), self.getsymval("{daemon_addr}"))
 		self.mails = 0		# of this client
 		return self.judge("connect", self.getsymval("{daemon_name}"))
 
@@ -131,7 +131,7 @@ class Toy(Milter.Base):
 			self.progress()
 
 	def do_tell(self):
-		for name in ("client", "ports", "login", "sender", "parameters", "rcpts", "fields", "octets", "mails"):
+		for name in ("client", "ends", "login", "sender", "parameters", "rcpts", "fields", "octets", "mails"):
 			self.addheader("X-Tell-" + name.capitalize(), str(getattr(self, name)))
 
 

@@ -365,8 +365,8 @@ def test_what_a_milter_hears_of_the_client(start, toy):
 		for number, sender in enumerate((b"a@x.test", b"b@x.test"), 1):	# on the same connection, and of the same session
 			assert client.message(CONTENT % b"tell", sender) == GOOD
 			(m,) = server.take()
-			assert told(m) == {"client": "localhost ('127.0.0.1', %d) t.test" % port, "ports": "%d %d" % (port, port), "login": login,
-				"sender": "<%s>" % sender.decode(), "parameters": "()", "rcpts": "['<bob@local.test>']", "fields": "5", "octets": "9",
+			assert told(m) == {"client": "localhost ('127.0.0.1', %d) t.test" % port, "login": login,
+				"ends": "%d %d %s" % (port, port, client.sock.getpeername()[0]), "sender": "<%s>" % sender.decode(), "parameters": "()", "rcpts": "['<bob@local.test>']", "fields": "5", "octets": "9",
 				"mails": str(number)}
 
 

@@ -271,8 +271,8 @@ static void
 mail_make(struct mail *m, struct span text)
 {
 	*m = (struct mail){ .tx = { .id = "ID", .session = 1, .config = &config, .listener = &smtp, .client_address = "192.0.2.1",
-	    .helo = "h.test", .auth_user = "", .auth_type = "", .tls_version = "", .tls_cipher = "", .esmtp = true, .rcpts_n = 2, .rcpts_max = 2,
-	    .fd = message_open(""), .size = MESSAGE_ROOM + text.len } };
+	    .own_address = "192.0.2.25", .helo = "h.test", .auth_user = "", .auth_type = "", .tls_version = "", .tls_cipher = "", .esmtp = true,
+	    .rcpts_n = 2, .rcpts_max = 2, .fd = message_open(""), .size = MESSAGE_ROOM + text.len } };
 	assert_true(m->tx.fd != -1);
 	assert_int_equal(pwrite(m->tx.fd, text.p, text.len, MESSAGE_ROOM), (ssize_t)text.len);
 	m->tx.rcpts = calloc(2, sizeof(*m->tx.rcpts));
@@ -473,8 +473,8 @@ test_replies(void **state)
 
 /* ---- what a milter hears ---- */
 
-#define CONNECT_MACROS "DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|192.0.2.1|{client_name}|unknown|{client_port}|0|{client_ptr}|" \
-	"unknown|_|unknown [192.0.2.1]|\n"
+#define CONNECT_MACROS "DCj|mx.test|{daemon_name}|mx|{daemon_addr}|192.0.2.25|v|smtpd|{client_addr}|192.0.2.1|" \
+	"{client_name}|unknown|{client_port}|0|{client_ptr}|unknown|_|unknown [192.0.2.1]|\n"
 #define OFFER "O|||\\06|||\\ff|\\1f\\f7\\ff\n"
 #define MAIL_MACROS "DMi|ID|{mail_addr}|a@a.test|{mail_host}|a.test|{mail_mailer}|smtp|\n"
 #define RCPT_MACROS_1 "DRi|ID|{rcpt_addr}|bob@local.test|{rcpt_host}|local.test|{rcpt_mailer}|local|\n"
@@ -513,8 +513,8 @@ test_dialogue(void **state)
 	mail.tx.sender = (struct mailbox){ .local = "" };
 	steps = MILTER_HDR_LEADSPC;
 	try(NULL, &mail);
-	assert_heard(OFFER "DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|IPv6:2001:db8::1|{client_name}|unknown|{client_port}|16706|"
-	    "{client_ptr}|unknown|_|unknown [2001:db8::1]|\nC[2001:db8::1]|6AB2001:db8::1|\n"
+	assert_heard(OFFER "DCj|mx.test|{daemon_name}|mx|{daemon_addr}|192.0.2.25|v|smtpd|"
+	    "{client_addr}|IPv6:2001:db8::1|{client_name}|unknown|{client_port}|16706|{client_ptr}|unknown|_|unknown [2001:db8::1]|\nC[2001:db8::1]|6AB2001:db8::1|\n"
 	    "DH{tls_version}|TLSv1.2|{cipher}|ECDHE-RSA-AES128-GCM-SHA256|{cipher_bits}|128|\nHh.test|\n"
 	    "DMi|ID|{auth_type}|PLAIN|{auth_authen}|bob|{mail_addr}||{mail_host}|mx.test|{mail_mailer}|local|\n"
 	    "M<>|SIZE=12345|BODY=8BITMIME|SMTPUTF8|\n" RCPT_MACROS_1 "R<bob@local.test>|\n"
@@ -526,8 +526,8 @@ test_dialogue(void **state)
 	mail_make(&mail, SPAN("A: 1\n\n"));
 	(void)snprintf(mail.tx.client_name, sizeof(mail.tx.client_name), "c.test");
 	try(NULL, &mail);
-	assert_true(has_heard("DCj|mx.test|{daemon_name}|mx|v|smtpd|{client_addr}|192.0.2.1|{client_name}|c.test|{client_port}|0|"
-	    "{client_ptr}|c.test|_|c.test [192.0.2.1]|\nCc.test|4||192.0.2.1|"));
+	assert_true(has_heard("DCj|mx.test|{daemon_name}|mx|{daemon_addr}|192.0.2.25|v|smtpd|"
+	    "{client_addr}|192.0.2.1|{client_name}|c.test|{client_port}|0|{client_ptr}|c.test|_|c.test [192.0.2.1]|\nCc.test|4||192.0.2.1|"));
 	mail_end(&mail);
 
 	/* an unknown client; NUL in a field */
