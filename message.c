@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +27,17 @@ verdict_set(struct verdict *v, int code, const char *esc, const char *fmt, ...)
 	if (vsnprintf(v->text, sizeof(v->text), fmt, ap) < 0)
 		v->text[0] = '\0';
 	va_end(ap);
+}
+
+bool
+verdict_is_unknown(const struct verdict *v)
+{
+	static const char *const escs[] = { "5.1.1", "5.1.2", "5.1.3", "5.1.4", "5.1.6", "5.1.10" };
+
+	for (size_t i = 0; i < COUNT(escs); i++)
+		if (strcmp(v->esc, escs[i]) == 0)
+			return true;
+	return false;
 }
 
 int
@@ -160,15 +172,22 @@ message_trace(struct tx *tx, time_t now)
 	return put_trace(tx, now, &b);
 }
 
-/* Nobody wrote to what we have put in front, and what is behind it does not continue it. */
+/* Nobody wrote to what we have put in front, what is behind it does not continue it, and the file is as long as it was. */
 static bool
 is_as_put(const struct tx *tx, const struct buf *trace)
 {
 	size_t len = buf_len(trace);
 	char octets[MESSAGE_TRACE_MAX + 1];
+	struct stat st;
 	ssize_t n = pread(tx->fd, octets, len + 1, (off_t)tx->header_at);
 
-	return n >= (ssize_t)len && memcmp(octets, trace->data, len) == 0 && (n == (ssize_t)len || !is_class(octets[len], C_WSP));
+	if (fstat(tx->fd, &st) == -1 || (uint64_t)st.st_size != tx->size)
+		return false;
+	if (n < (ssize_t)len || memcmp(octets, trace->data, len) != 0)
+		return false;
+	if (tx->header_at + len == MESSAGE_ROOM - 1)	/* what message_begin() has put there */
+		return n > (ssize_t)len && octets[len] == '\n';
+	return n == (ssize_t)len || !is_class(octets[len], C_WSP);
 }
 
 int

@@ -22,6 +22,9 @@ struct verdict {
 
 void	verdict_set(struct verdict *v, int code, const char *esc, const char *fmt, ...) PRINTF_LIKE(4, 5);
 
+/* Whether it refuses a recipient's address, for everybody and not only now (RFC 3463 3.2; 7505 4.2): 5.1.7 and 5.1.8 are the sender's. */
+bool	verdict_is_unknown(const struct verdict *v);
+
 /* What the agent knows of one mail transaction; the delivery agents and the filters read it. */
 struct tx {
 	char			 id[MESSAGE_ID_LEN + 1];
@@ -38,6 +41,7 @@ struct tx {
 	const char		*tls_version;
 	const char		*tls_cipher;
 	const char		*tls_name;	/* that the client asked for (SNI) */
+	bool			 abandoned;	/* nobody waits for its outcome any more: what has not begun does not begin */
 	bool			 esmtp;		/* EHLO, not HELO */
 	struct mailbox		 sender;	/* all zero: <> */
 	struct mailbox		*rcpts;		/* owned; without duplicates */

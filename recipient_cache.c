@@ -42,6 +42,15 @@ find(struct recipient_cache *c, const char *address)
 	return NULL;
 }
 
+/* Unknown ones first, of which anybody can make as many as there are places; then what is of use for the least time. */
+static bool
+goes_before(const struct entry *a, const struct entry *b)
+{
+	if ((a->verdict.code != 0) != (b->verdict.code != 0))
+		return a->verdict.code != 0;
+	return a->until_at < b->until_at;
+}
+
 const struct verdict *
 recipient_cache_find(struct recipient_cache *c, const struct mailbox *m, int64_t now_ms)
 {
@@ -60,7 +69,7 @@ recipient_cache_keep(struct recipient_cache *c, const struct mailbox *m, const s
 	char address[SMTP_ADDRESS_MAX + 1];
 	struct entry *e;
 
-	if (v->code != 0 && strncmp(v->esc, "5.1.", 4) != 0)
+	if (v->code != 0 && !verdict_is_unknown(v))
 		return;
 	if (v->code != 0 && keep_ms > RECIPIENT_CACHE_UNKNOWN_MS)
 		keep_ms = RECIPIENT_CACHE_UNKNOWN_MS;
@@ -68,10 +77,10 @@ recipient_cache_keep(struct recipient_cache *c, const struct mailbox *m, const s
 	e = find(c, address);
 	if (e == NULL && c->n < RECIPIENT_CACHE_MAX) {
 		e = &c->entries[c->n++];
-	} else if (e == NULL) {		/* in the place of that which is of use for the least time */
+	} else if (e == NULL) {
 		e = &c->entries[0];
 		for (size_t i = 1; i < c->n; i++)
-			if (c->entries[i].until_at < e->until_at)
+			if (goes_before(&c->entries[i], e))
 				e = &c->entries[i];
 	}
 	memcpy(e->address, address, strlen(address) + 1);

@@ -18,8 +18,8 @@ void			 recipient_cache_free(struct recipient_cache *c);
 /* The answer that counts at now_ms, valid until the next call; NULL: there is none. */
 const struct verdict	*recipient_cache_find(struct recipient_cache *c, const struct mailbox *m, int64_t now_ms);
 /*
- * v: code 0, the recipient exists, or a refusal because of its address (RFC 3463 3.2: 5.1.x). What else a command says may be of the
- * sender or of the moment, and is not kept.
+ * v: code 0, the recipient exists, or verdict_is_unknown(). What else a command says may be of the sender or of the moment, and is
+ * not kept.
  */
 void			 recipient_cache_keep(struct recipient_cache *c, const struct mailbox *m, const struct verdict *v, int64_t now_ms);
 

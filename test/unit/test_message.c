@@ -252,12 +252,59 @@ a_front_that_writes_to_the_end(void **state)
 	print_message("  %u sealed, %u refused\n", sealed, refused);
 }
 
+/* Between what we look at and the seal. */
+static void
+a_front_that_writes_before_the_seal(void **state)
+{
+	static const struct { const char *body, *put; uint64_t at; int error; } fronts[] = {
+		{ "Subject: s\n\nx\n", "", 0, 0 }, { " : x\n", "", 0, 0 },
+		{ "Subject: s\n\nx\n", "more", MESSAGE_ROOM + 14, EBUSY },	/* nobody has read it */
+		{ " : x\n", "A", MESSAGE_ROOM - 1, EBUSY },	/* a field, of what was none */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(fronts); i++) {
+		size_t len = strlen(fronts[i].body), put_len = strlen(fronts[i].put);
+		struct tx tx = make_tx();
+
+		print_message("  row %zu\n", i);
+		tx.fd = message_open("");
+		tx.size = MESSAGE_ROOM + len;
+		assert_int_equal(pwrite(tx.fd, fronts[i].body, len, MESSAGE_ROOM), (ssize_t)len);
+		assert_int_equal(message_begin(&tx), 0);
+		assert_int_equal(pwrite(tx.fd, fronts[i].put, put_len, (off_t)fronts[i].at), (ssize_t)put_len);
+		errno = 0;
+		assert_int_equal(message_seal(&tx, 0), fronts[i].error == 0 ? 0 : -1);
+		assert_int_equal(errno, fronts[i].error);
+		close(tx.fd);
+	}
+}
+
+static void
+unknown_recipients(void **state)
+{
+	static const char *const yes[] = { "5.1.1", "5.1.2", "5.1.3", "5.1.4", "5.1.6", "5.1.10" },
+	    *const no[] = { "", "2.1.5", "4.1.1", "5.1.0", "5.1.7", "5.1.8", "5.1.9", "5.2.1", "5.7.1", "5.1.11" };
+	struct verdict v;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(yes); i++) {
+		verdict_set(&v, 550, yes[i], "no");
+		assert_true(verdict_is_unknown(&v));
+	}
+	for (size_t i = 0; i < COUNT(no); i++) {
+		verdict_set(&v, 550, no[i], "no");
+		assert_false(verdict_is_unknown(&v));
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(received), cmocka_unit_test(recipients), cmocka_unit_test(lines_are_short), cmocka_unit_test(begins),
 		cmocka_unit_test(no_place_to_begin), cmocka_unit_test(a_front_that_writes_to_the_end),
+		cmocka_unit_test(a_front_that_writes_before_the_seal), cmocka_unit_test(unknown_recipients),
 	};
 
 	return cmocka_run_group_tests_name("message", tests, NULL, NULL);

@@ -13,7 +13,9 @@
 #define MINUTE (60 * 1000)
 
 static const struct verdict known = { 0 }, unknown = { 550, "5.1.1", "No such recipient" }, moved = { 550, "5.1.6", "it has moved" },
-    later = { 451, "4.3.0", "Temporary lookup failure" }, policy = { 550, "5.7.1", "not from you" };
+    later = { 451, "4.3.0", "Temporary lookup failure" }, policy = { 550, "5.7.1", "not from you" },
+    nowhere = { 550, "5.1.10", "its domain takes no mail" }, sender = { 550, "5.1.8", "your domain does not exist" },
+    other = { 550, "5.1.0", "no" };
 
 static struct mailbox
 mailbox(const char *address)
@@ -54,7 +56,10 @@ answers(void **state)
 		{ &unknown, 10, 9 },
 		{ &moved, 5 * MINUTE, MINUTE - 1 },
 		{ &later, 5 * MINUTE, -1 },
+		{ &nowhere, 5 * MINUTE, MINUTE - 1 },
 		{ &policy, 5 * MINUTE, -1 },
+		{ &sender, 5 * MINUTE, -1 },
+		{ &other, 5 * MINUTE, -1 },
 	};
 
 	(void)state;
@@ -98,7 +103,7 @@ what_is_said_again(void **state)
 	recipient_cache_free(c);
 }
 
-/* Somebody who tries all names there may be pushes out the oldest, and takes no more room. */
+/* Somebody who tries all names there may be pushes out the oldest of those, and takes no more room. */
 static void
 more_than_there_is_room_for(void **state)
 {
@@ -113,9 +118,17 @@ more_than_there_is_room_for(void **state)
 		(void)snprintf(address, sizeof(address), "guess%d@local.test", i);
 		keep(c, address, &unknown, ++now);
 	}
-	assert_null(find(c, "first@local.test", now));
+	assert_non_null(find(c, "first@local.test", now));
 	assert_non_null(find(c, "second@local.test", now));
+	assert_null(find(c, "guess0@local.test", now));
+	assert_non_null(find(c, "guess1@local.test", now));
 	assert_non_null(find(c, address, now));
+	for (int i = 0; i < RECIPIENT_CACHE_MAX; i++) {
+		(void)snprintf(address, sizeof(address), "user%d@local.test", i);
+		keep(c, address, &known, ++now);
+	}
+	assert_null(find(c, "second@local.test", now));
+	assert_non_null(find(c, "user0@local.test", now));
 	recipient_cache_free(c);
 }
 
