@@ -23,6 +23,7 @@
 #include "sender.h"
 
 #define LOOP_OTHERS 256		/* loop slots that are neither fronts nor children: Maildir writers, HTTP calls, timers */
+#define REQUESTS_MAX 256	/* of a front in one turn */
 #define FETCHES_MAX 16		/* HTTP calls at once, those of checkers aside */
 
 /* Each request; a session that is not the slot's is answered by nothing: its front knows that it has ended. */
@@ -101,9 +102,14 @@ front_ready(void *arg, short revents)
 	struct front *f = arg;
 	char datagram[IPC_MAX];
 
+	if (f->queue.failed) {
+		log_error(0, "front_request", LF_STR("listener", f->listener->name), LF_STR("error", "it does not take its answers"));
+		front_gone(f);
+		return;
+	}
 	if ((revents & POLLOUT) != 0)
 		answer_flush(f);
-	for (;;) {
+	for (int i = 0; i < REQUESTS_MAX; i++) {	/* then others have their turn */
 		struct request q;
 		struct login login;
 		bool good;
@@ -112,8 +118,7 @@ front_ready(void *arg, short revents)
 
 		if (n == -1 && errno == EAGAIN)
 			return;
-		good = n > 0 && ipc_unpack_request(&q, &login, datagram, (size_t)n) == 0 && take_request(f, &q, fd) == 0 &&
-		    !f->queue.failed;
+		good = n > 0 && ipc_unpack_request(&q, &login, datagram, (size_t)n) == 0 && take_request(f, &q, fd) == 0;
 		if (fd != -1)
 			close(fd);
 		if (n > 0 && datagram[0] == REQ_AUTH)	/* what is forked later has this memory too */

@@ -118,6 +118,11 @@ request_auth(struct front *f, const struct request *q)
 		answer_verdict(f, q->slot, q->session, &v, -1);
 		return;
 	}
+	if (c->address[0] == '\0') {	/* its CONNECT came without its socket: nobody could count its failures */
+		verdict_set(&v, 421, "4.3.2", "Too busy, try again later");
+		answer_verdict(f, q->slot, q->session, &v, -1);
+		return;
+	}
 	x = calloc(1, sizeof(*x));
 	if (x == NULL) {
 		verdict_set(&v, 454, "4.7.0", "Temporary authentication failure");

@@ -3,6 +3,7 @@
  */
 #include "agent_client.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -12,23 +13,36 @@
 
 /* ---- answers ---- */
 
+/* 0, or -1: its socket is full. */
+static int
+send_one(const struct front *f, const char *datagram, size_t len, int fd)
+{
+	int r = ipc_send(f->fd, datagram, len, fd);
+
+	if (r == -1 && errno == ETOOMANYREFS)	/* too many files are on their way, unix(7): without its file a 354 becomes a 452 */
+		r = ipc_send(f->fd, datagram, len, -1);
+	return r;
+}
+
 void
 answer_send(struct front *f, const struct answer *a)
 {
-	char datagram[IPC_MAX];
-	uint16_t len;
+	char entry[sizeof(uint16_t) + IPC_MAX], *datagram = entry + sizeof(uint16_t);
 	int n = ipc_pack_answer(a, datagram);
+	uint16_t len = (uint16_t)n;
 
-	if (n == -1)
+	if (n == -1 || f->queue.failed)
 		return;
-	if (buf_len(&f->queue) == 0 && ipc_send(f->fd, datagram, (size_t)n, a->fd) == 0)
+	if (buf_len(&f->queue) == 0 && send_one(f, datagram, len, a->fd) == 0)
 		return;
-	/* full: the order is kept; the descriptor of a 354 is found again by its slot. A front that takes nothing loses it. */
-	len = (uint16_t)n;
-	if (buf_len(&f->queue) == 0)
-		buf_reset(&f->queue);
-	buf_add(&f->queue, &len, sizeof(len));
-	buf_add(&f->queue, datagram, (size_t)n);
+	/*
+	 * Full: the order is kept; the descriptor of a 354 is found again by its slot. A front that does not take its answers loses us, and
+	 * is started anew: front_ready() sees that the queue has failed.
+	 */
+	memcpy(entry, &len, sizeof(len));
+	if (buf_room(&f->queue) < sizeof(len) + len)
+		buf_compact(&f->queue);
+	(void)buf_add(&f->queue, entry, sizeof(len) + len);
 	loop_events(&f->slot, POLLIN | POLLOUT);
 }
 
@@ -53,10 +67,11 @@ answer_flush(struct front *f)
 		if (ipc_unpack_answer(&a, all.p + sizeof(len), len) == 0 && a.verdict.code == 354) {
 			const struct client *c = &f->clients[a.slot];
 
-			if (c->session == a.session && c->work != NULL)
+			/* at work, the file is no longer the front's to write */
+			if (c->session == a.session && c->work != NULL && !c->work->busy)
 				fd = c->work->tx.fd;
 		}
-		if (ipc_send(f->fd, all.p + sizeof(len), len, fd) == -1)
+		if (send_one(f, all.p + sizeof(len), len, fd) == -1)
 			return;
 		buf_drop(&f->queue, sizeof(len) + len);
 	}
@@ -77,6 +92,10 @@ make_id(struct agent *a, char *id)
 void
 work_free(struct work *w)
 {
+	if (w->tx.abandoned) {
+		w->agent->left_n--;
+		w->agent->left_octets -= w->left_octets;
+	}
 	if (w->tx.fd != -1)
 		close(w->tx.fd);
 	if (w->trap_fd != -1)
@@ -94,8 +113,11 @@ work_forget(struct client *c)
 	if (w == NULL)
 		return;
 	if (w->busy) {
-		w->forgotten = true;
+		w->tx.abandoned = true;
 		w->front = NULL;
+		w->left_octets = w->tx.fd == -1 ? 0 : w->tx.size;
+		w->agent->left_n++;
+		w->agent->left_octets += w->left_octets;
 	} else {
 		work_free(w);
 	}

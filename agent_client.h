@@ -27,7 +27,7 @@ struct work {
 	char		 tls_name[SMTP_DOMAIN_MAX + 1];
 	bool		 relays;	/* the client may send to domains that are not ours */
 	bool		 busy;		/* deliver_check(), deliver_start() or the filters have it */
-	bool		 forgotten;	/* RESET or CLOSE came meanwhile */
+	uint64_t	 left_octets;	/* in agent->left_octets */
 	enum metrics_reason reason;	/* why a filter refuses it; OTHER: none does */
 	bool		 discarded;	/* a filter has thrown it away, and the client is told 250 */
 	char		 score[24];	/* of the spam checkers, for the log; "": none */
@@ -45,7 +45,7 @@ struct work {
 
 struct client {
 	uint64_t	 session;	/* 0: the slot is free */
-	struct work	*work;		/* owned, unless busy and forgotten; NULL: no transaction */
+	struct work	*work;		/* owned, unless it is abandoned; NULL: no transaction */
 	struct exchange	*exchange;	/* auth_check()'s until it is done; NULL: none */
 	bool		 trusted;	/* it relays without AUTH */
 	bool		 logged_in;	/* as front->users has it */
@@ -88,6 +88,8 @@ struct agent {
 	struct trap	 traps[TRAPS_MAX];
 	struct front	 fronts[AGENT_FRONTS_MAX];
 	size_t		 fronts_n;
+	size_t		 left_n;	/* transactions that are abandoned and still at work */
+	uint64_t	 left_octets;	/* of their message files */
 	int64_t		 no_space_at;	/* when that was last logged; 0: never */
 	uint32_t	 serial;	/* of the last message's id */
 	bool		 draining;

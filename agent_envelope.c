@@ -18,12 +18,12 @@
 #define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
 #define NO_SPACE_LOG_MS INT64_C(60000)
 
-/* The filters of an event of the envelope have spoken; w is forgotten with the client. Returns false then. */
+/* The filters of an event of the envelope have spoken; w ends with the client. Returns false then. */
 static bool
 hooked(struct work *w, const struct filters_story *s, const char *event)
 {
 	w->busy = false;
-	if (w->forgotten) {
+	if (w->tx.abandoned) {
 		work_free(w);
 		return false;
 	}
@@ -95,7 +95,13 @@ request_connect(struct front *f, const struct request *q, int fd)
 		answer_verdict(f, q->slot, q->session, &v, -1);
 		return;
 	}
-	if (filters_want(f->agent->filters, HOOK_CONNECT) && (w = work_new(f, q)) != NULL) {
+	if (filters_want(f->agent->filters, HOOK_CONNECT)) {
+		w = work_new(f, q);
+		if (w == NULL) {
+			verdict_set(&v, 421, "4.3.0", "Out of memory");
+			answer_verdict(f, q->slot, q->session, &v, -1);
+			return;
+		}
 		c->work = w;
 		w->busy = true;
 		filters_envelope(f->agent->filters, HOOK_CONNECT, &w->tx, NULL, connect_hooked, w);
@@ -112,7 +118,7 @@ has_room(const struct agent *a, uint64_t size)
 	struct statvfs fs;
 
 	if (a->config->spool_dir[0] == '\0') {
-		uint64_t used = limits_spool_used(a->args.limits), max = a->config->max_spool_memory;
+		uint64_t used = limits_spool_used(a->args.limits) + a->left_octets, max = a->config->max_spool_memory;
 
 		return used <= max && size <= max - used;
 	}
@@ -168,6 +174,17 @@ request_mail(struct front *f, const struct request *q)
 	struct work *w;
 
 	work_forget(c);
+	if (c->address[0] == '\0') {	/* its CONNECT came without its socket */
+		verdict_set(&v, 421, "4.3.2", "Too busy, try again later");
+		answer_verdict(f, q->slot, q->session, &v, -1);
+		return;
+	}
+	if (a->left_n >= a->config->max_connections) {
+		story_refused(a, f->listener_slot, "", MR_LIMIT);
+		verdict_set(&v, 451, "4.3.2", "Too busy, try again later");
+		answer_verdict(f, q->slot, q->session, &v, -1);
+		return;
+	}
 	if (needs_login(f->listener) && !c->logged_in && !c->trusted) {
 		story_refused(a, f->listener_slot, "", MR_AUTH);
 		verdict_set(&v, 530, "5.7.0", "Authentication required");
@@ -283,11 +300,11 @@ rcpt_done(void *arg, const struct verdict *known, const char *detail)
 	char address[SMTP_ADDRESS_MAX + 1];
 
 	w->busy = false;
-	if (w->forgotten) {
+	if (w->tx.abandoned) {
 		work_free(w);
 		return;
 	}
-	if (v.code / 100 == 5 && w->tx.config->recipient_rejection == REJECT_AT_DATA) {
+	if (verdict_is_unknown(&v) && w->tx.config->recipient_rejection == REJECT_AT_DATA) {
 		w->rcpt_unknown = true;
 		verdict_set(&v, 250, "2.1.5", "Recipient ok");
 	}
@@ -361,7 +378,7 @@ request_reset(struct front *f, const struct request *q)
 {
 	struct client *c = &f->clients[q->slot];
 
-	if (c->work != NULL && !c->work->busy && q->verdict.code != 0) {
+	if (c->work != NULL && !c->work->busy && q->verdict.code / 100 >= 4) {
 		c->work->data_ms = q->data_ms;
 		story_tell(c->work, &q->verdict, "");
 	}

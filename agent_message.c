@@ -43,7 +43,7 @@ message_done(void *arg, const struct verdict *v, const char *detail)
 	struct front *f = w->front;
 
 	w->busy = false;
-	if (w->forgotten) {
+	if (w->tx.abandoned) {
 		/* the client left before its reply: it will send the message again, and the command may know its id */
 		log_warn(w->tx.session, "client_gone", LF_STR("id", w->tx.id));
 		story_tell(w, v, detail);
@@ -179,7 +179,7 @@ message_filtered(void *arg, const struct filters_story *s)
 	if (s->has_score)
 		(void)snprintf(w->score, sizeof(w->score), "%.2f", s->score);
 	(void)text_copy(w->filters, sizeof(w->filters), text_sub(text_span(s->detail), 0, sizeof(w->filters) - 1));
-	if (w->forgotten) {	/* before anything was promised or done: the client will come again */
+	if (w->tx.abandoned) {	/* before anything was promised or done: the client will come again */
 		w->busy = false;
 		log_warn(w->tx.session, "client_gone", LF_STR("id", w->tx.id));
 		work_free(w);

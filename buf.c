@@ -141,3 +141,13 @@ buf_drop(struct buf *b, size_t n)
 	if (b->rpos == b->wpos)
 		b->rpos = b->wpos = 0;
 }
+
+void
+buf_compact(struct buf *b)
+{
+	if (b->rpos == 0)
+		return;
+	memmove(b->data, b->data + b->rpos, b->wpos - b->rpos);
+	b->wpos -= b->rpos;
+	b->rpos = 0;
+}

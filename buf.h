@@ -58,5 +58,7 @@ buf_span(const struct buf *b)
 
 /* Take n <= buf_len() octets off the front; an emptied buffer starts again at 0. */
 void		buf_drop(struct buf *b, size_t n);
+/* Move what is queued to the front of the memory: what was dropped is room again. */
+void		buf_compact(struct buf *b);
 
 #endif

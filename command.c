@@ -455,6 +455,11 @@ op_start(struct op *op)
 	struct verdict v = { 0 };
 	char detail[128];
 
+	if (tx->abandoned) {
+		verdict_set(&v, 451, "4.3.0", "%s", kinds[op->what.kind].temporary);
+		op_done(op, &v, "client gone before its turn", (struct span){ 0 });
+		return;
+	}
 	if (op_execute(op) == 0) {
 		op->commands->running++;
 		return;

@@ -628,7 +628,7 @@ take_packets(struct milter_check *k)
 {
 	struct conn *c = k->conn;
 	enum milter_frame frame;
-	struct span data, rest;
+	struct span data;
 	char command;
 	size_t len;
 
@@ -649,10 +649,7 @@ take_packets(struct milter_check *k)
 		trouble(k, "a packet of a length that there is not");
 		return;
 	}
-	rest = buf_span(&c->in);
-	memmove(c->in.data, rest.p, rest.len);
-	c->in.rpos = 0;
-	c->in.wpos = rest.len;
+	buf_compact(&c->in);
 }
 
 /* ---- the loop ---- */

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import harness
+from test_metrics import METRICS, scrape
 
 HELLO = b"EHLO t.test\r\n"
 OK, LATER, CONFIGURATION = (250, "2.0.0"), (451, "4.3.0"), (451, "4.3.5")
@@ -116,6 +117,39 @@ def test_a_client_that_leaves_is_delivered_once(command):	# case 12.15
 	command.wait_log("client_gone", id=id)
 	assert command.wait_log("message", id=id)["result"] == "delivered"
 	assert len(records(command)) == before + 1
+
+
+def test_who_leaves_before_its_turn_is_not_delivered(start):	# cases 12.15, 13
+	"""And counts as a connection until then: what a crowd leaves behind has a bound."""
+	def prepare(server):
+		return {"smtpd.delivery": {"command": harness.script(os.path.join(server.folder, "deliver"), """\
+cat >/dev/null
+echo "$SENDER" >>"$0.began"
+while [ ! -e "$0.go" ]; do sleep 0.02; done
+""")}, "smtpd.limits": {"max_deliveries": "1", "max_connections": "4"}}
+	server = start(METRICS, prepare=prepare)
+	began = os.path.join(server.folder, "deliver.began")
+	first = server.connect(hello=HELLO)
+	first.start_data(b"first@x.test")
+	first.send(CONTENT + b".\r\n")
+	harness.until(lambda: os.path.exists(began), "the command's start")
+	for i in range(1, 5):
+		smtp = server.connect(hello=HELLO)
+		smtp.start_data(b"gone@x.test")
+		smtp.send(CONTENT + b".\r\n")
+		harness.until(lambda: int(scrape(server)['smtpd_limit_hits_total{limit="max_deliveries"}']) == i, "the wait for its turn")
+		smtp.reset()
+	late = server.connect(hello=HELLO)
+	# the agent hears of who leaves from the front, a little later
+	harness.until(lambda: late.cmd(b"MAIL FROM:<late@x.test>\r\n") == (451, "4.3.2") or late.cmd(b"RSET\r\n") != OK, "no room")
+	with open(began[:-len("began")] + "go", "w"):
+		pass
+	assert first.reply(10).pair == OK
+	server.wait_log("client_gone", count=4)
+	assert server.wait_log("message", count=5)["detail"] == "client gone before its turn"
+	assert late.message(CONTENT, b"late@x.test") == OK
+	with open(began, encoding="ascii") as f:
+		assert f.read() == "first@x.test\nlate@x.test\n"
 
 
 def test_no_part_of_a_message_is_delivered(command):	# case 12.17
@@ -279,6 +313,17 @@ def test_one_run_for_all_recipients(start, helper):	# case 12.14
 	with open(server.record) as f:
 		(line,) = f.readlines()
 	assert "rcpt=bob@local.test carol@other.test dave@open.test" in line
+
+
+def test_only_who_is_unknown_is_told_so_at_the_end(start, helper):
+	server = start({"smtpd": {"recipient_rejection": "data"}}, prepare=lambda s: {"smtpd.delivery": {
+		"recipient_command": "%s %s %%{user}" % (helper, s.record)}})
+	smtp = server.connect(hello=HELLO)
+	assert smtp.cmd(b"MAIL FROM:<a@x.test>\r\n") == (250, "2.1.0")
+	assert smtp.cmd(b"RCPT TO:<exit-77@local.test>\r\n") == (550, "5.7.1")
+	assert smtp.cmd(b"RCPT TO:<exit-68@local.test>\r\n") == (250, "2.1.5")
+	assert smtp.cmd(b"DATA\r\n") == (354, "")
+	assert smtp.cmd(CONTENT + b".\r\n") == (550, "5.1.1")
 
 
 @pytest.mark.parametrize("status,reply", [(0, (250, "2.1.5")), (67, (550, "5.1.1")), (75, LATER), (1, LATER), (127, CONFIGURATION)])
