@@ -315,19 +315,6 @@ next_octet(struct octets *o)
 	return letter == NULL ? c : means[letter - letters];
 }
 
-static int
-compare_strings(struct span a, struct span b)
-{
-	struct octets x = { .rest = a }, y = { .rest = b };
-	int c, d;
-
-	do {
-		c = next_octet(&x);
-		d = next_octet(&y);
-	} while (c == d && c != -1);
-	return c < d ? -1 : c > d;
-}
-
 static bool
 means(struct span text, struct span s)
 {
@@ -337,6 +324,25 @@ means(struct span text, struct span s)
 		if (next_octet(&o) != (unsigned char)s.p[i])
 			return false;
 	return next_octet(&o) == -1;
+}
+
+/* Its length, or -1: there is no room for it and a NUL; then dst is the empty string. */
+static long
+unescape(struct span text, char *dst, size_t size)
+{
+	struct octets o = { .rest = text };
+	size_t n = 0;
+	int c;
+
+	while ((c = next_octet(&o)) != -1 && n < size)
+		dst[n++] = (char)c;
+	if (n < size) {
+		dst[n] = '\0';
+		return (long)n;
+	}
+	if (size > 0)
+		dst[0] = '\0';
+	return -1;
 }
 
 /* ---- tokens ---- */
@@ -368,8 +374,7 @@ is_name(const struct json *j, int value)
 
 struct name {
 	int		object;
-	bool		escaped;	/* some of its octets are */
-	struct span	text;
+	struct span	text;		/* as it is meant */
 };
 
 static int
@@ -380,8 +385,6 @@ compare_names(const void *a, const void *b)
 
 	if (x->object != y->object)
 		return x->object < y->object ? -1 : 1;
-	if (x->escaped || y->escaped)
-		return compare_strings(x->text, y->text);
 	order = memcmp(x->text.p, y->text.p, x->text.len < y->text.len ? x->text.len : y->text.len);
 	return order != 0 ? order : (x->text.len > y->text.len) - (x->text.len < y->text.len);
 }
@@ -391,22 +394,29 @@ static const char *
 check_names(const struct json *j)
 {
 	struct name *names = malloc(j->n * sizeof(*names));
-	const char *why = NULL;
-	size_t n = 0;
+	char *memory = malloc(j->text.len);	/* of names with escapes: decoded once, and not at each comparison */
+	const char *why = names == NULL || memory == NULL ? "no memory" : NULL;
+	size_t n = 0, used = 0;
 
-	if (names == NULL)
-		return "no memory";
-	for (size_t i = 0; i < j->n; i++) {
+	for (size_t i = 0; i < j->n && why == NULL; i++) {
 		struct span text = token_text(j, (int)i);
 
-		if (is_name(j, (int)i))
-			names[n++] = (struct name){ token(j, (int)i)->parent, text_find(text, '\\') != SIZE_MAX, text };
+		if (!is_name(j, (int)i))
+			continue;
+		if (text_find(text, '\\') != SIZE_MAX) {
+			text.len = (size_t)unescape(text, memory + used, j->text.len - used);	/* it gets shorter: there is room */
+			text.p = memory + used;
+			used += text.len;
+		}
+		names[n++] = (struct name){ token(j, (int)i)->parent, text };
 	}
-	qsort(names, n, sizeof(*names), compare_names);
+	if (why == NULL)
+		qsort(names, n, sizeof(*names), compare_names);
 	for (size_t i = 1; i < n && why == NULL; i++)
 		if (compare_names(&names[i - 1], &names[i]) == 0)
 			why = "name given twice";
 	free(names);
+	free(memory);
 	return why;
 }
 
@@ -435,6 +445,43 @@ json_parse(struct json *j, struct span text, size_t values_max, const char **why
 	}
 	*why = "";
 	return 0;
+}
+
+/* Behind "\\u", in a string: octets up to what is behind this character; one that may not be becomes U+FFFD. */
+static size_t
+mend_unicode(char *p, size_t len)
+{
+	struct span s = { p, len };
+	int unit = hex4(s);
+
+	if (unit == -1)
+		return 0;
+	if (is_high(unit) && len >= 10 && p[4] == '\\' && p[5] == 'u' && is_low(hex4(text_sub(s, 6, 10))))
+		return 10;
+	if (unit == 0 || is_high(unit) || is_low(unit))
+		memcpy(p, "fffd", 4);
+	return 4;
+}
+
+void
+json_mend(char *p, size_t len)
+{
+	bool quoted = false;
+
+	for (size_t i = 0; i < len;) {
+		size_t n = text_utf8_len((struct span){ p + i, len - i });
+
+		if (n == 0 || (quoted && (unsigned char)p[i] < ' '))
+			p[i] = '?';
+		else if (p[i] == '"')
+			quoted = !quoted;
+		i += n == 0 ? 1 : n;
+		if (!quoted || p[i - 1] != '\\' || i == len)
+			continue;
+		i++;
+		if (p[i - 1] == 'u')
+			i += mend_unicode(p + i, len - i);
+	}
 }
 
 void
@@ -497,24 +544,6 @@ json_next(const struct json *j, int container, int previous)
 	if (!is_there(j, next) || token(j, next)->start >= token(j, container)->end)
 		return -1;
 	return type == JSON_OBJECT ? next + 1 : next;
-}
-
-static long
-unescape(struct span text, char *dst, size_t size)
-{
-	struct octets o = { .rest = text };
-	size_t n = 0;
-	int c;
-
-	while ((c = next_octet(&o)) != -1 && n < size)
-		dst[n++] = (char)c;
-	if (n < size) {
-		dst[n] = '\0';
-		return (long)n;
-	}
-	if (size > 0)
-		dst[0] = '\0';
-	return -1;
 }
 
 long

@@ -29,6 +29,11 @@ struct json {
  */
 int		json_parse(struct json *j, struct span text, size_t values_max, const char **why);
 void		json_clear(struct json *j);
+/*
+ * In a text that repeats octets of strangers: in strings, what json_parse() would not take becomes "?" (octets that are no UTF-8, control
+ * octets) or U+FFFD (U+0000, lone surrogates), each in its place. All else stays.
+ */
+void		json_mend(char *text, size_t len);
 
 enum json_type	json_type(const struct json *j, int value);
 /* The member of an object; -1: it has none of that name, or is no object. */

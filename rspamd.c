@@ -17,7 +17,7 @@
 
 #define CONNECT_MS 2000
 #define LEARN_MS 30000
-#define ANSWER_MAX (4 * 1024 * 1024)
+#define ANSWER_MAX (16 * 1024 * 1024)	/* the hosts of 10,240 URLs, of 80 octets that are \u0001, are 5 MB */
 #define LEARN_ANSWER_MAX 65536
 #define VALUES_MAX 65536		/* rspamd names up to 10,240 URLs and as many addresses of a message */
 #define HEADERS_TEXT_MAX 65536		/* rspamd takes 80 KiB of HTTP header at most */
@@ -306,25 +306,6 @@ read_action(const struct json *j, struct filter_report *r)
 		(void)snprintf(r->detail, sizeof(r->detail), "%s", actions[i].name);
 }
 
-/* rspamd repeats octets of the message; such as are no UTF-8 must not make its answer unreadable. NULL: no memory. To be freed. */
-static char *
-make_utf8(struct span json)
-{
-	char *p = malloc(json.len + 1);
-
-	if (p == NULL)
-		return NULL;
-	memcpy(p, json.p, json.len);
-	for (size_t i = 0, n; i < json.len; i += n) {
-		n = text_utf8_len((struct span){ p + i, json.len - i });
-		if (n == 0) {
-			p[i] = '?';
-			n = 1;
-		}
-	}
-	return p;
-}
-
 void
 rspamd_read(struct span json, struct filter_report *r)
 {
@@ -334,12 +315,14 @@ rspamd_read(struct span json, struct filter_report *r)
 	bool ok = json_parse(&j, json, VALUES_MAX, &why) == 0;
 	int error;
 
-	if (!ok && !text_is_utf8(json)) {
-		copy = make_utf8(json);
+	if (!ok && json.len > 0) {	/* it repeats octets of the message, which must not make it unreadable */
+		copy = malloc(json.len);
 		if (copy == NULL) {
 			trouble(r, "", "no memory");
 			return;
 		}
+		memcpy(copy, json.p, json.len);
+		json_mend(copy, json.len);
 		ok = json_parse(&j, (struct span){ copy, json.len }, VALUES_MAX, &why) == 0;
 	}
 	if (!ok) {

@@ -136,6 +136,22 @@ check_ends(struct span in)
 	free(text);
 }
 
+/* A text is mended once and for all, and one that is taken has nothing to be mended. */
+static void
+check_mend(struct span in, bool taken)
+{
+	char *once = malloc(in.len + 1), *twice = malloc(in.len + 1);
+
+	must(once != NULL && twice != NULL);
+	memcpy(once, in.p, in.len);
+	json_mend(once, in.len);
+	memcpy(twice, once, in.len);
+	json_mend(twice, in.len);
+	must(memcmp(once, twice, in.len) == 0 && (!taken || memcmp(once, in.p, in.len) == 0));
+	free(once);
+	free(twice);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -144,6 +160,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *why = NULL;
 	struct json j;
 
+	if (size == 0)
+		in.p = "";
+	check_mend(in, json_parse(&j, in, VALUES_MAX, &why) == 0);
+	json_clear(&j);
 	if (json_parse(&j, in, VALUES_MAX, &why) == -1) {
 		must(why != NULL && why[0] != '\0' && j.n == 0 && j.tokens == NULL);
 		return 0;

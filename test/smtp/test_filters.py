@@ -71,6 +71,19 @@ def test_gtube_is_refused(spam_server):
 	assert reply.pair == (550, "5.7.1") and b"Gtube" in reply.text[-1]
 
 
+def test_a_url_does_not_make_the_answer_unreadable(spam_server, rspamd):
+	"""rspamd decodes it, and repeats the host with its NUL."""
+	hostile = b"X-Force: reject\r\nSubject: x\r\n\r\nhttp://exa%00mple.test/\r\n"
+	assert send(spam_server, hostile).pair == (550, "5.7.1")
+	# hosts of so many control octets, each of which is six in the answer: more than four million
+	hosts = (b"".join(b"%%%02X" % (1 + (i >> bits & 15)) for bits in (0, 4, 8, 12)) + 76 * b"%01" for i in range(10000))
+	many = b"X-Force: reject\r\nSubject: x\r\n\r\n" + b"".join(b"http://%sb.test/\r\n" % h for h in hosts)
+	request = urllib.request.Request("http://127.0.0.1:%d/checkv2" % rspamd.port, data=many)
+	with urllib.request.urlopen(request, timeout=harness.PATIENCE) as answer:
+		assert len(answer.read()) > 4 * 1024 * 1024
+	assert send(spam_server, many).pair == (550, "5.7.1")
+
+
 def test_a_threshold_refuses(start, rspamd):
 	server = start(dict(checker(rspamd.port), spamcheck={"reject_threshold": "7", "tempfail_threshold": "5"}))
 	assert send(server, b"X-Toy: 1\r\n" + HAM).pair == (550, "5.7.1")

@@ -489,12 +489,59 @@ test_numbers(void **unused)
 	}
 }
 
+static void
+test_mend(void **state)
+{
+	static const struct { struct span in, want; bool taken; } mend_rows[] = {
+		{ SPAN("{\"a\":[\"b\\u0001\\\"\\\\\", 1]}"), SPAN("{\"a\":[\"b\\u0001\\\"\\\\\", 1]}"), true },
+		{ SPAN("[\"a\\u0000b\"]"), SPAN("[\"a\\ufffdb\"]"), true },
+		{ SPAN("[\"\\\\u0000\"]"), SPAN("[\"\\\\u0000\"]"), true },	/* a backslash, and then text */
+		{ SPAN("[\"\\\\\\u0000\"]"), SPAN("[\"\\\\\\ufffd\"]"), true },
+		{ SPAN("[\"\\ud83d\\uDE00\"]"), SPAN("[\"\\ud83d\\uDE00\"]"), true },
+		{ SPAN("[\"\\ud83d\\ud83d\\ude00\"]"), SPAN("[\"\\ufffd\\ud83d\\ude00\"]"), true },
+		{ SPAN("[\"\\uD83D\"]"), SPAN("[\"\\ufffd\"]"), true },
+		{ SPAN("[\"\\ude00\"]"), SPAN("[\"\\ufffd\"]"), true },
+		{ SPAN("[\"\\ud83d\\u0000\"]"), SPAN("[\"\\ufffd\\ufffd\"]"), true },
+		{ SPAN("[\"\\ud83d\\n\"]"), SPAN("[\"\\ufffd\\n\"]"), true },
+		{ SPAN("\n[\t\"a\nb\0\t\x1f\"\r]"), SPAN("\n[\t\"a?b???\"\r]"), true },
+		{ SPAN("[\"\xff\xc3\",\"\xc3\xbc\"]"), SPAN("[\"??\",\"\xc3\xbc\"]"), true },
+		/* what is no text of that kind is not made one */
+		{ SPAN("[\xff]"), SPAN("[?]"), false },
+		{ SPAN("[\\u0000]"), SPAN("[\\u0000]"), false },
+		{ SPAN("[\"\\x\"]"), SPAN("[\"\\x\"]"), false },
+		{ SPAN("[\"\\u00"), SPAN("[\"\\u00"), false },
+		{ SPAN("[\"\\u"), SPAN("[\"\\u"), false },
+		{ SPAN("[\"\\"), SPAN("[\"\\"), false },
+		{ SPAN("[\"\\u00\"]"), SPAN("[\"\\u00\"]"), false },
+		{ SPAN("[\"\\ud83d\\u"), SPAN("[\"\\ufffd\\u"), false },
+		{ SPAN(""), SPAN(""), false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(mend_rows); i++) {
+		struct span in = mend_rows[i].in;
+		char *text = malloc(in.len == 0 ? 1 : in.len);	/* nothing behind it, for the sanitizer */
+		const char *why;
+		struct json j;
+
+		print_message("  %zu\n", i);
+		assert_non_null(text);
+		memcpy(text, in.p, in.len);
+		json_mend(text, in.len);
+		assert_int_equal(in.len, mend_rows[i].want.len);
+		assert_memory_equal(text, mend_rows[i].want.p, in.len);
+		assert_int_equal(json_parse(&j, (struct span){ text, in.len }, VALUES_MAX, &why), mend_rows[i].taken ? 0 : -1);
+		json_clear(&j);
+		free(text);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse),
-		cmocka_unit_test(test_every_cut),
+		cmocka_unit_test(test_every_cut), cmocka_unit_test(test_mend),
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_look_ups),

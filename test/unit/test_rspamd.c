@@ -120,6 +120,10 @@ static const struct {
 	/* octets that are no UTF-8, where they do not matter */
 	{ A("no action", ",\"emails\":[\"a\xff\xfe@x\", \"\xc3\"]"), FILTER_ACCEPT, false, "", "", "no action" },
 	{ A("reject", MESSAGE("\"a\xff" "b\"")), FILTER_REJECT, true, "5.7.1", "a?b", "reject" },
+	/* characters that no string of ours may have: rspamd decodes "http://exa%00mple.com/" */
+	{ A("reject", ",\"urls\":[\"exa\\u0000mple.com\"]"), FILTER_REJECT, true, "5.7.1", "", "reject" },
+	{ A("reject", MESSAGE("\"a\\u0000\\ud800b\"")), FILTER_REJECT, true, "5.7.1", "a??????b", "reject" },
+	{ A("reject\\u0000", ""), FILTER_TROUBLE, false, "", "", "unknown action: reject???" },
 	{ A("no action", "") "\xff", FILTER_TROUBLE, false, "", "", "answer: something behind the end" },
 	/* its words to the client (case 11.23) */
 	{ A("reject", MESSAGE("\"Go away\"")), FILTER_REJECT, true, "5.7.1", "Go away", "reject" },
