@@ -644,14 +644,17 @@ apply_to(struct content *c, int nth, struct span name, const struct span *value,
 		left = n + 1 + left;	/* from 1, as the others; 0 and below: none */
 	if (nth != 0 && (left < 1 || left > n))
 		return 0;
-	for (size_t i = c->fields_n; i-- > 0;) {	/* from the end, so that deleting moves none that is still to come */
-		if (!text_eq_nocase(c->fields[i].name, name) || (n-- != left && nth != 0))
+	n = 0;
+	for (size_t i = 0; i < c->fields_n && r == 0;) {	/* where there is no room, the first ones have it: readers show these */
+		if (!text_eq_nocase(c->fields[i].name, name) || (++n != left && nth != 0)) {
+			i++;
 			continue;
+		}
 		*found = true;
 		if (value == NULL)
-			content_delete(c, i);
-		else if (content_change(c, i, *value) == -1)
-			r = -1;
+			content_delete(c, i);	/* the next one is there now */
+		else
+			r = content_change(c, i++, *value);
 	}
 	return r;
 }

@@ -327,6 +327,8 @@ http_new(struct loop *l, size_t max)
 	    curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, socket_wanted) != CURLM_OK ||
 	    curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h) != CURLM_OK ||
 	    curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)max) != CURLM_OK ||
+	    /* those that close as well: a peer that does not answer close_notify would hold them for two seconds each */
+	    curl_multi_setopt(h->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)(2 * max)) != CURLM_OK ||
 	    loop_add(l, &h->timer, -1, 0, timer_fired, h) == -1)
 		goto fail;
 	return h;

@@ -26,7 +26,7 @@
 #define NUMBER_DIGITS 9			/* before the point of a score, and behind it */
 #define END "\r\n\r\n"			/* of the reply's header */
 
-enum stage { STAGE_SKIP, STAGE_CONNECT, STAGE_HEADER, STAGE_MESSAGE, STAGE_REPLY };
+enum stage { STAGE_CONNECT, STAGE_HEADER, STAGE_MESSAGE, STAGE_REPLY };
 
 struct spamd {
 	struct loop	*loop;		/* borrowed */
@@ -41,7 +41,7 @@ struct spamd_check {
 	struct spamd_check *next;
 	struct spamd	*spamd;
 	enum stage	 stage;
-	int		 fd;		/* owned; -1: it is skipped */
+	int		 fd;		/* owned; -1: there is none */
 	struct loop_slot slot;
 	int64_t		 connect_at, until_at;
 	struct buf	 header;	/* of the request, to be sent, with the trace fields */
@@ -415,12 +415,10 @@ too_late(struct spamd_check *k)
 		[STAGE_CONNECT] = "timeout: connect", [STAGE_HEADER] = "timeout: request", [STAGE_MESSAGE] = "timeout: message",
 		[STAGE_REPLY] = "timeout: reply",
 	};
-	struct filter_report r = { .action = FILTER_SKIPPED, .detail = "too large" };
+	struct filter_report r;
 
-	if (k->stage != STAGE_SKIP) {
-		trouble(&r, texts[k->stage], (struct span){ 0 });
-		r.timed_out = true;
-	}
+	trouble(&r, texts[k->stage], (struct span){ 0 });
+	r.timed_out = true;
 	report(k, &r);
 }
 
@@ -558,16 +556,22 @@ begin(struct spamd_check *k, const struct tx *tx)
 struct spamd_check *
 spamd_start(struct spamd *s, const struct tx *tx, int64_t timeout_ms, filter_done *done, void *arg)
 {
-	struct spamd_check *k = calloc(1, sizeof(*k));
-	int r, error;
+	uint64_t at = message_at(tx);
+	struct spamd_check *k;
+	int error;
 
+	if (tx->size > at && tx->size - at > s->checker->max_size) {
+		errno = EFBIG;
+		return NULL;
+	}
+	k = calloc(1, sizeof(*k));
 	if (k == NULL)
 		return NULL;
 	k->spamd = s;
 	k->fd = -1;
 	k->message_fd = tx->fd;
-	k->at = message_at(tx);
-	k->end = tx->size < k->at ? k->at : tx->size;
+	k->at = at;
+	k->end = tx->size < at ? at : tx->size;
 	k->done = done;
 	k->arg = arg;
 	k->until_at = loop_clock_ms() + timeout_ms;
@@ -575,15 +579,7 @@ spamd_start(struct spamd *s, const struct tx *tx, int64_t timeout_ms, filter_don
 	buf_init(&k->reply, REPLY_MAX);
 	k->next = s->checks;
 	s->checks = k;
-	if (k->end - k->at <= s->checker->max_size) {
-		r = begin(k, tx);
-	} else {
-		k->stage = STAGE_SKIP;
-		r = loop_add(s->loop, &k->slot, -1, 0, ready, k);
-		if (r == 0)
-			loop_deadline(&k->slot, s->loop->now_ms);	/* with this turn */
-	}
-	if (r == 0)
+	if (begin(k, tx) == 0)
 		return k;
 	error = errno;
 	end(k);

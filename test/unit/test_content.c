@@ -628,6 +628,36 @@ a_message_grows_by_so_much(void **state)
 	}
 }
 
+/* There is room for one of them: the first has it. */
+static void
+the_first_of_many_is_changed(void **state)
+{
+	static char value[150];
+	struct edits e = { 0 };
+	struct content c;
+	struct tx tx;
+
+	(void)state;
+	memset(value, 'v', sizeof(value));
+	make_tx(&tx, SPAN("Subject: a\nsubject: b\nSubject: c\n\n"));
+	config.max_header_size = 100;
+	assert_int_equal(content_load(&c, &tx), 0);
+	edits_add(&e, EDIT_CHANGE, 0, SPAN("Subject"), (struct span){ value, sizeof(value) });
+	assert_int_equal(content_apply(&c, &e), 1);
+	assert_int_equal(c.fields_n, 3);
+	assert_int_equal(c.fields[0].value.len, 1 + sizeof(value));
+	assert_true(text_is(c.fields[1].value, " b") && text_is(c.fields[2].value, " c"));
+	edits_clear(&e);
+	edits_add(&e, EDIT_REMOVE, 2, SPAN("Subject"), (struct span){ 0 });
+	edits_add(&e, EDIT_REMOVE, -1, SPAN("Subject"), (struct span){ 0 });
+	assert_int_equal(content_apply(&c, &e), 0);
+	assert_int_equal(c.fields_n, 1);
+	assert_int_equal(c.fields[0].value.len, 1 + sizeof(value));
+	edits_clear(&e);
+	content_clear(&c);
+	close(tx.fd);
+}
+
 static void
 edits_are_bounded(void **state)
 {
@@ -672,7 +702,7 @@ main(void)
 		cmocka_unit_test(structural_fields),
 		cmocka_unit_test(more_than_the_room),
 		cmocka_unit_test(a_message_grows_by_so_much),
-		cmocka_unit_test(edits_are_bounded),
+		cmocka_unit_test(the_first_of_many_is_changed), cmocka_unit_test(edits_are_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

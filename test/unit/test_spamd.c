@@ -714,9 +714,11 @@ a_large_message_is_skipped(void **state)	/* case 11.42 */
 	(void)snprintf(url, sizeof(url), "unix:/nonexistent/spamd.sock");	/* who connects gets an error */
 	checker.max_size = 1000;
 	checker.max_checks = 0;			/* no connection, so no place is taken */
+	spamd = spamd_new(&loop, &checker);
+	assert_non_null(spamd);
 	message(1001);
-	o = ask(ANSWER, HAM);
-	assert_int_equal(o.r.action, FILTER_SKIPPED);
+	assert_null(spamd_start(spamd, &tx, checker.timeout_ms, note, &o));
+	assert_int_equal(errno, EFBIG);
 	close(tx.fd);
 	checker.max_checks = 1;
 	message(1000);
