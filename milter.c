@@ -467,12 +467,26 @@ has_more(const struct milter_check *k)
 	return k->words.index == 0;
 }
 
+/* No milter can be told of such a field; were that trouble, who sends it would choose the default action. */
+static const char too_long[] = "a header field is too long for it";
+
+static void
+refuse_too_long(struct milter_check *k)
+{
+	struct filter_report r = { .action = FILTER_REJECT, .code = 550, .esc = "5.6.0", .text = "Header field too long to be checked" };
+
+	add_detail(k, &r, too_long);
+	finish(k, &r, REUSE_NOT);
+}
+
 /* One packet, after its macros, which a milter gets of each stage. NULL, or why the message cannot be said. */
 static const char *
 say(struct milter_check *k)
 {
 	const struct milter_stage *row = &milter_stages[k->stage];
 	struct conn *c = k->conn;
+	const struct content_field *field = k->stage == MILTER_AT_HEADER ? &k->content->fields[k->words.index] : NULL;
+	size_t field_len = field == NULL ? 0 : field->name.len + field->value.len + 2;
 	bool unwanted = (c->options.steps & row->unwanted) != 0 || (k->stage == MILTER_AT_DATA && c->options.version < row->macros_since);
 
 	if (row->macros != NULL && c->options.version >= row->macros_since)
@@ -489,7 +503,9 @@ say(struct milter_check *k)
 	}
 	k->words.index++;
 	k->waiting = !unwanted && (c->options.steps & row->silent) == 0;
-	return c->out.failed ? "a part of the message is too long for it" : NULL;
+	if (!c->out.failed)
+		return NULL;
+	return k->stage == MILTER_AT_HEADER && field_len > MILTER_CHUNK_MAX ? too_long : "no memory for what is to be said";
 }
 
 /* Write what waits to be written. What cannot be written shows itself as the end of what can be read. */
@@ -537,6 +553,10 @@ advance(struct milter_check *k)
 				why = say(k);
 			else
 				next_stage(k);
+		}
+		if (why == too_long) {
+			refuse_too_long(k);
+			return false;
 		}
 		if (why != NULL) {
 			trouble(k, why);
