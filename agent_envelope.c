@@ -180,6 +180,7 @@ request_mail(struct front *f, const struct request *q)
 		return;
 	}
 	if (a->left_n >= a->config->max_connections) {
+		metrics_add(a->args.metrics, M_LIMIT_HITS, MH_MAX_CONNECTIONS, 0, 0, 1);
 		story_refused(a, f->listener_slot, "", MR_LIMIT);
 		verdict_set(&v, 451, "4.3.2", "Too busy, try again later");
 		answer_verdict(f, q->slot, q->session, &v, -1);

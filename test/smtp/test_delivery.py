@@ -142,6 +142,7 @@ while [ ! -e "$0.go" ]; do sleep 0.02; done
 	late = server.connect(hello=HELLO)
 	# the agent hears of who leaves from the front, a little later
 	harness.until(lambda: late.cmd(b"MAIL FROM:<late@x.test>\r\n") == (451, "4.3.2") or late.cmd(b"RSET\r\n") != OK, "no room")
+	assert int(scrape(server)['smtpd_limit_hits_total{limit="max_connections"}']) == 1
 	with open(began[:-len("began")] + "go", "w"):
 		pass
 	assert first.reply(10).pair == OK
