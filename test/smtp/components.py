@@ -4,9 +4,11 @@ import base64
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import socketserver
+import ssl
 import struct
 import subprocess
 import sys
@@ -397,6 +399,39 @@ class Peer:
 	def close(self):
 		self.socket.close()
 		for c in self.held:
+			c.close()
+
+
+class NeverCloses:
+	"""An rspamd, asked by HTTPS, that says that it closes, and neither does nor answers close_notify."""
+
+	def __init__(self, cert, key):
+		self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+		self.context.load_cert_chain(cert, key)
+		self.listener = socket.create_server(("127.0.0.1", 0))
+		self.url = "https://localhost:%d" % self.listener.getsockname()[1]
+		self.kept = []
+		self.thread = threading.Thread(target=self.serve, daemon=True)
+		self.thread.start()
+
+	def serve(self):
+		answer = json.dumps({"action": "no action", "score": 0}).encode()
+		while True:
+			try:
+				c = self.context.wrap_socket(self.listener.accept()[0], server_side=True)
+			except OSError:
+				return
+			self.kept.append(c)
+			head, _, body = c.recv(65536).partition(b"\r\n\r\n")
+			while len(body) < int(re.search(rb"(?i)content-length: (\d+)", head).group(1)):
+				body += c.recv(65536)
+			c.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+
+	def close(self):
+		self.listener.shutdown(socket.SHUT_RDWR)
+		self.listener.close()
+		self.thread.join(harness.PATIENCE)
+		for c in self.kept:
 			c.close()
 
 

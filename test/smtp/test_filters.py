@@ -9,7 +9,8 @@ import urllib.request
 import pytest
 
 import harness
-from components import GTUBE, HAM, FakeRspamd, Peer, Spamd, checker, send
+import pki
+from components import GTUBE, HAM, FakeRspamd, NeverCloses, Peer, Spamd, checker, send
 from peers import free_port
 
 
@@ -249,6 +250,18 @@ def test_a_field_that_cannot_be_folded_is_left_out(start):		# case 9.13
 		(m,) = server.take()
 		assert b"X-A:" not in m.raw and b"\nX-B: " + b"x" * 993 + b"\n" in m.raw
 		assert server.wait_log("edits_left_out", id=m.id)["count"] == "1"
+	finally:
+		peer.close()
+
+
+def test_a_peer_that_never_closes(place, start):
+	"""libcurl waits two seconds for the end of TLS, in a socket each: they must not hold all places for sockets, which are 68 here."""
+	ca = pki.make(place)
+	peer = NeverCloses(*ca.issue("rspamd", ["localhost"]))
+	try:
+		server = start({"spamcheck.checker r": {"url": peer.url, "ca_file": ca.ca, "max_checks": "1"}, "spamcheck": {"fail_mode": "reject"}})
+		smtp = server.connect(hello=b"EHLO t.test\r\n")
+		assert [smtp.message(HAM) for _ in range(100)] == 100 * [(250, "2.0.0")]
 	finally:
 		peer.close()
 
