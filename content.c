@@ -16,6 +16,8 @@
 #define COPY_SIZE 65536
 #define LINE_MAX_OCTETS 998	/* RFC 5322 2.1.1 */
 #define FIELDS_MAX (2 * HEADER_FIELDS_MAX)
+#define OWN_OCTETS 1024		/* of the room, kept for fields of our own */
+#define OWN_FIELDS 8
 #define EDITS_TEXT_MAX (512 * 1024)
 
 /* ---- files ---- */
@@ -336,7 +338,7 @@ end:
 static bool
 has_room(const struct content *c, size_t octets, const struct content_field *f)
 {
-	return octets + field_octets(f).len + 1 <= 2 * c->config->max_header_size;
+	return octets + field_octets(f).len + 1 + c->reserved <= 2 * c->config->max_header_size;
 }
 
 int
@@ -350,7 +352,7 @@ content_insert(struct content *c, size_t index, struct span name, struct span va
 	}
 	if (make_field(&f, name, value) == -1)
 		return -1;
-	if (c->fields_n == FIELDS_MAX || !has_room(c, c->octets, &f)) {
+	if (c->fields_n + (c->reserved > 0 ? OWN_FIELDS : 0) >= FIELDS_MAX || !has_room(c, c->octets, &f)) {
 		free(f.own);
 		errno = E2BIG;
 		return -1;
@@ -664,6 +666,7 @@ content_apply(struct content *c, const struct edits *e)
 {
 	size_t failed = 0;
 
+	c->reserved = OWN_OCTETS;
 	for (size_t i = 0; i < e->n; i++) {
 		const struct edit *d = &e->v[i];
 		struct span name = { e->text.data + d->name_at, d->name_len }, value = { e->text.data + d->value_at, d->value_len };
@@ -690,5 +693,6 @@ content_apply(struct content *c, const struct edits *e)
 		}
 		failed += r == -1;
 	}
+	c->reserved = 0;
 	return failed;
 }

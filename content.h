@@ -28,6 +28,7 @@ struct content {
 	char		*text;		/* owned: the header as it was read */
 	size_t		 octets;	/* of all fields, each with its LF: twice max_header_size at most */
 	size_t		 added;		/* fields in front of all others that are not in the message file */
+	size_t		 reserved;	/* octets of room that are not for what is being put in */
 	bool		 only_added;	/* they are all that has changed in the header */
 	bool		 changed;
 	bool		 has_body;	/* an empty line ends the header; else a line that is no field, or the end of the message */
@@ -99,7 +100,10 @@ struct edits {
 /* Copied; what is over a bound is counted in left_out. */
 void	edits_add(struct edits *e, enum edit_kind kind, int nth, struct span name, struct span value);
 void	edits_clear(struct edits *e);
-/* In their order; ADD_TOP of several: the last comes first. How many could not be applied, left_out not counted. */
+/*
+ * In their order; ADD_TOP of several: the last comes first. How many could not be applied, left_out not counted. They leave room for the
+ * fields that content_insert() adds for ourselves.
+ */
 size_t	content_apply(struct content *c, const struct edits *e);
 
 #endif

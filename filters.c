@@ -100,6 +100,20 @@ refuse(struct pass *p, const struct filter_report *r, int code, const char *esc,
 	verdict_set(&p->story.verdict, code, esc, "%s", r != NULL && r->text[0] != '\0' ? r->text : text);
 }
 
+static void
+log_left_out(const struct pass *p, const char *filter, size_t n)
+{
+	log_warn(p->tx->session, "edits_left_out", LF_STR("id", p->tx->id), LF_STR("filter", filter), LF_INT("count", n));
+}
+
+/* A field of ours: there is room for it, if there is memory. */
+static void
+add_on_top(struct pass *p, struct span name, struct span value)
+{
+	if (content_insert(&p->content, 0, name, value) == -1)
+		log_left_out(p, "spamcheck", 1);
+}
+
 /* For the reader, whatever an earlier checker has said. */
 static void
 mark_as_spam(struct pass *p)
@@ -111,7 +125,7 @@ mark_as_spam(struct pass *p)
 		    (text_is_nocase(f->name, "X-Spam-Status") && !text_starts_nocase(text_trim(f->value), "Yes")))
 			content_delete(&p->content, i);
 	}
-	(void)content_insert(&p->content, 0, SPAN("X-Spam-Flag"), SPAN("YES"));
+	add_on_top(p, SPAN("X-Spam-Flag"), SPAN("YES"));
 	p->story.is_spam = true;
 }
 
@@ -160,17 +174,29 @@ take_report(struct pass *p, const struct filter_report *r, enum metrics_reason r
 
 /* ---- spam checkers ---- */
 
-static enum filter_action
-rank_of(const struct config *c, const struct filter_report *r)
+/* A quarantine that is a flag lets the message pass. */
+static bool
+is_flag(const struct pass *p, size_t i)
 {
+	return p->opinions[i].report.action == FILTER_QUARANTINE && p->f->config->checkers[i].quarantine == ASIDE_FLAG;
+}
+
+/* What the word of a checker comes to. */
+static enum filter_action
+rank_of(const struct pass *p, size_t i)
+{
+	const struct config *c = p->f->config;
+	const struct filter_report *r = &p->opinions[i].report;
+	bool passes = r->action == FILTER_ACCEPT || is_flag(p, i);
+
 	/* a checker's own tempfail is its word whatever its score (case 11.20) */
-	if (r->action != FILTER_ACCEPT && r->action != FILTER_REJECT)
+	if (!passes && r->action != FILTER_REJECT)
 		return r->action;
 	if (c->reject_threshold > 0 && r->has_score && r->score >= (double)c->reject_threshold)
 		return FILTER_REJECT;
-	if (r->action == FILTER_ACCEPT && c->tempfail_threshold > 0 && r->has_score && r->score >= (double)c->tempfail_threshold)
+	if (passes && c->tempfail_threshold > 0 && r->has_score && r->score >= (double)c->tempfail_threshold)
 		return FILTER_TEMPFAIL;
-	return r->action;
+	return passes ? FILTER_ACCEPT : FILTER_REJECT;
 }
 
 static bool
@@ -213,8 +239,8 @@ deciding(const struct pass *p)
 		if (b == NULL)
 			best = i;
 		else if (c->check_mode == CHECK_HIGHEST_SCORE ? r->has_score && (!b->has_score || r->score > b->score) :
-		    (rank_of(c, b) == FILTER_ACCEPT) != (rank_of(c, r) == FILTER_ACCEPT) &&
-		    (rank_of(c, r) == FILTER_ACCEPT) == (c->check_mode == CHECK_ALL_REJECT))
+		    (rank_of(p, best) == FILTER_ACCEPT) != (rank_of(p, i) == FILTER_ACCEPT) &&
+		    (rank_of(p, i) == FILTER_ACCEPT) == (c->check_mode == CHECK_ALL_REJECT))
 			best = i;
 	}
 	return best;
@@ -238,20 +264,17 @@ static void
 add_spam_fields(struct pass *p, size_t which)
 {
 	const struct filter_report *r = &p->opinions[which].report;
-	struct edits e = { 0 };
 	char text[128];
 
-	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Checker"), text_span(p->f->config->checkers[which].name));
-	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Flag"), p->story.is_spam ? SPAN("YES") : SPAN("NO"));
+	add_on_top(p, SPAN("X-Spam-Checker"), text_span(p->f->config->checkers[which].name));
+	add_on_top(p, SPAN("X-Spam-Flag"), p->story.is_spam ? SPAN("YES") : SPAN("NO"));
 	if (r->has_score) {
 		(void)snprintf(text, sizeof(text), "%.2f", r->score);
-		edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Score"), text_span(text));
+		add_on_top(p, SPAN("X-Spam-Score"), text_span(text));
 	}
 	(void)snprintf(text, sizeof(text), r->has_score ? "%s, score=%.2f required=%.2f" : "%s", p->story.is_spam ? "Yes" : "No", r->score,
 	    r->required);
-	edits_add(&e, EDIT_ADD_TOP, 0, SPAN("X-Spam-Status"), text_span(text));
-	(void)content_apply(&p->content, &e);
-	edits_clear(&e);
+	add_on_top(p, SPAN("X-Spam-Status"), text_span(text));
 }
 
 /* Whether it is too large for a checker that has to see it (case 11.27). */
@@ -273,7 +296,7 @@ apply_edits(struct pass *p, const struct edits *e, const char *filter)
 	size_t lost = content_apply(&p->content, e) + e->left_out;
 
 	if (lost > 0)
-		log_warn(p->tx->session, "edits_left_out", LF_STR("id", p->tx->id), LF_STR("filter", filter), LF_INT("count", lost));
+		log_left_out(p, filter, lost);
 }
 
 /* All have answered, or were not asked. */
@@ -283,7 +306,7 @@ checkers_done(struct pass *p)
 	const struct config *c = p->f->config;
 	size_t which = deciding(p);
 	struct filter_report word = { .action = FILTER_ACCEPT };
-	bool trouble = false;
+	bool trouble = false, flag = false;
 
 	for (size_t i = 0; i < c->checkers_n; i++) {
 		const struct filter_report *r = &p->opinions[i].report;
@@ -291,13 +314,14 @@ checkers_done(struct pass *p)
 		apply_edits(p, &r->edits, c->checkers[i].name);
 		p->story.is_spam = p->story.is_spam || r->is_spam;
 		trouble = trouble || r->action == FILTER_TROUBLE;
+		flag = flag || is_flag(p, i);
 		add_detail(p, c->checkers[i].name, r->detail);
 	}
 	if (c->check_add_headers)
 		remove_spam_fields(p);
 	if (which != SIZE_MAX) {
 		word = p->opinions[which].report;
-		word.action = rank_of(c, &word);
+		word.action = rank_of(p, which);
 		p->story.has_score = word.has_score;
 		p->story.score = word.score;
 		if (word.has_score)
@@ -319,6 +343,8 @@ checkers_done(struct pass *p)
 		refuse(p, NULL, 451, "4.7.1", "Message too large to be checked, try again later");
 		pass_end(p);
 	} else {
+		if (flag)
+			mark_as_spam(p);
 		next_milter(p);
 	}
 }

@@ -283,6 +283,7 @@ keys_of_a_checker(void **state)
 		struct said	 said[2];
 		size_t		 n;
 		bool		 discard, no_headers;
+		unsigned	 reject;
 		enum set_aside	 quarantine;
 		enum oversize	 oversize;
 		enum metrics_check counted;
@@ -303,6 +304,14 @@ keys_of_a_checker(void **state)
 		    .quarantine = ASIDE_FLAG, .is_spam = true, .counted = MC_FLAG, .want = "X-Spam-Flag: YES\n" REST },
 		{ .name = "flagged though it is no spam", .said = { { .action = FILTER_QUARANTINE } }, .n = 1, .quarantine = ASIDE_FLAG,
 		    .is_spam = true, .counted = MC_ACCEPT, .want = "X-Spam-Flag: YES\nX-Spam-Checker: c0\n" REST },
+		{ .name = "a flag does not outvote a refusal", .said = { { .action = FILTER_QUARANTINE, .is_spam = true }, REJECT(20) }, .n = 2,
+		    .quarantine = ASIDE_FLAG, .is_spam = true, .counted = MC_FLAG, .code = 550 },
+		{ .name = "nor what the score asks for", .said = { { FILTER_QUARANTINE, true, 20, true, NULL, UP } }, .n = 1, .reject = 15,
+		    .quarantine = ASIDE_FLAG, .is_spam = true, .counted = MC_FLAG, .code = 550 },
+		{ .name = "flagged below it", .said = { { FILTER_QUARANTINE, true, 14, true, NULL, UP } }, .n = 1, .reject = 15, .no_headers = true,
+		    .quarantine = ASIDE_FLAG, .is_spam = true, .counted = MC_FLAG, .want = "X-Spam-Flag: YES\n" REST },
+		{ .name = "flagged where another has nothing against it", .said = { { .action = FILTER_QUARANTINE }, SCORE(1) }, .n = 2,
+		    .quarantine = ASIDE_FLAG, .no_headers = true, .is_spam = true, .counted = MC_ACCEPT, .want = "X-Spam-Flag: YES\n" REST },
 		{ .name = "no other fields", .said = { SPAM(7) }, .n = 1, .no_headers = true, .is_spam = true, .counted = MC_FLAG,
 		    .want = "X-Spam-Flag: NO, forged\nx-spam-status: No, forged\n" REST },
 		{ .name = "11.27 too large", .said = { BIG }, .n = 1, .counted = MC_SKIPPED, .want = REST },
@@ -319,7 +328,7 @@ keys_of_a_checker(void **state)
 	(void)state;
 	assert_int_not_equal(slot, 0);
 	for (size_t i = 0; i < COUNT(table); i++) {
-		struct row row = { .n = table[i].n, .fail = FAIL_OPEN, .said = { table[i].said[0], table[i].said[1] } };
+		struct row row = { .n = table[i].n, .reject = table[i].reject, .fail = FAIL_OPEN, .said = { table[i].said[0], table[i].said[1] } };
 		struct tx tx = { .session = 7, .config = &config, .client_address = "192.0.2.1", .helo = "h", .auth_user = "", .auth_type = "",
 		    .tls_version = "", .tls_cipher = "", .tls_name = "", .fd = memfd_create("message", MFD_CLOEXEC),
 		    .size = MESSAGE_ROOM + sizeof(message) - 1 };
