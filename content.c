@@ -151,8 +151,8 @@ read_fields(struct content *c, size_t len, uint64_t size)
 			return -1;
 	}
 	header = len - rest.len;
-	/* The line that ends it must have been seen, if there is one. */
-	if (header > c->config->max_header_size || (len < size && text_find(rest, '\n') == SIZE_MAX)) {
+	/* The line that ends it must have been seen, or as much of it as tells that it is no field. */
+	if (header > c->config->max_header_size || (len < size && header_is_cut((struct span){ c->text, len }))) {
 		errno = EFBIG;
 		return -1;
 	}

@@ -308,6 +308,10 @@ checkers_done(struct pass *p)
 	struct filter_report word = { .action = FILTER_ACCEPT };
 	bool trouble = false, flag = false;
 
+	if (p->tx->abandoned) {
+		pass_end(p);
+		return;
+	}
 	for (size_t i = 0; i < c->checkers_n; i++) {
 		const struct filter_report *r = &p->opinions[i].report;
 
@@ -431,7 +435,7 @@ checker_done(void *arg, const struct filter_report *r)
 static void
 not_started(struct opinion *o, int error)
 {
-	struct filter_report r = { .action = error == EFBIG ? FILTER_SKIPPED : FILTER_TROUBLE };
+	struct filter_report r = { .action = error == EFBIG || error == ECANCELED ? FILTER_SKIPPED : FILTER_TROUBLE };
 
 	(void)snprintf(r.detail, sizeof(r.detail), "%s", error == EFBIG ? "too large to be checked" :
 	    error == EAGAIN ? "too many checks at once" : strerror(error));
@@ -447,6 +451,10 @@ start_check(struct opinion *o)
 	int64_t left_ms = o->deadline_at - f->loop->now_ms;
 	size_t i = checker_of(o);
 
+	if (o->pass->tx->abandoned) {	/* it takes nobody's place */
+		errno = ECANCELED;
+		return false;
+	}
 	if (left_ms <= 0) {
 		errno = EAGAIN;
 		return false;
@@ -591,7 +599,9 @@ milter_not_started(struct pass *p, filter_done *done)
 static void
 next_milter(struct pass *p)
 {
-	if (p->milter == p->f->config->milters_n)
+	if (p->tx->abandoned)
+		pass_end(p);
+	else if (p->milter == p->f->config->milters_n)
 		finish(p);
 	else if (milter_start(p->f->milters[p->milter], p->tx, &p->content, milter_done, p) == NULL)
 		milter_not_started(p, milter_done);
@@ -623,7 +633,9 @@ next_milter_of_rcpt(struct pass *p)
 {
 	while (p->milter < p->f->config->milters_n && !milter_wants_recipients(p->f->milters[p->milter]))
 		p->milter++;
-	if (p->milter < p->f->config->milters_n) {
+	if (p->tx->abandoned) {
+		pass_end(p);
+	} else if (p->milter < p->f->config->milters_n) {
 		if (milter_start_recipient(p->f->milters[p->milter], p->tx, p->rcpt, milter_rcpt_done, p) == NULL)
 			milter_not_started(p, milter_rcpt_done);
 	} else if (hooks_wants(p->f->hooks, HOOK_RCPT)) {

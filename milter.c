@@ -889,7 +889,9 @@ wake(void *arg, short revents)
 	(void)revents;
 	while ((k = m->waiting.head) != NULL && (m->running_n < m->config->max_checks || k->begin_at <= m->loop->now_ms)) {
 		(void)pop(&m->waiting);
-		if (m->running_n >= m->config->max_checks) {
+		if (k->tx->abandoned) {		/* it takes nobody's place */
+			finish(k, &(struct filter_report){ .action = FILTER_TEMPFAIL }, REUSE_NOT);
+		} else if (m->running_n >= m->config->max_checks) {
 			trouble(k, "too many checks at once");
 		} else if (begin(k) == -1) {
 			trouble(k, "no memory for a connection");

@@ -154,10 +154,10 @@ milter_change(struct milter_changes *c, const struct milter_reply *r)
 		done = insert_header(c, r);
 	else if (r->answer == ANSWER_CHGHEADER)
 		done = change_header(c, r);
-	else if (c->envelope)
-		done = change_envelope(c, r);
-	else
+	else if (!c->envelope)
 		c->ignored++;
+	else if (change_envelope(c, r) == -1)	/* of two that belong together (one goes, another comes) one would be done */
+		return "its change of the envelope cannot be made";
 	if (done == -1 && errno == ENOMEM)
 		return "no memory for its changes";
 	c->left_out += done == -1;

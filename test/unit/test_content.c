@@ -125,6 +125,7 @@ header_of(size_t len, size_t fields)
 static void
 bounds_of_load(void **state)
 {
+	static char long_line[6000] = "<html> ";
 	static const struct { size_t max, len, fields; const char *rest; int want; } rows[] = {
 		{ 4096, 4096, 10, "\nbody\n", 0 },
 		{ 4096, 4097, 10, "\nbody\n", EFBIG },
@@ -132,6 +133,7 @@ bounds_of_load(void **state)
 		{ 4096, 4097, 10, "", EFBIG },
 		{ 4096, 4096, 10, "no field\n", EFBIG },	/* whether it is one cannot be known from 4097 octets */
 		{ 4096, 4000, 10, "no field\n", 0 },
+		{ 4096, 4000, 10, long_line, 0 },		/* it is none, wherever it ends */
 		{ 100000, 16383, 10, "\nbody\n", 0 },		/* the empty line is cut by the first read */
 		{ 100000, 16384, 10, "\nbody\n", 0 },
 		{ 100000, 16385, 10, "\nbody\n", 0 },
@@ -142,6 +144,7 @@ bounds_of_load(void **state)
 	};
 
 	(void)state;
+	memset(long_line + 7, 'x', sizeof(long_line) - 8);
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char *header = header_of(rows[i].len, rows[i].fields), *text;
 		struct content c;

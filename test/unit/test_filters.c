@@ -419,7 +419,7 @@ a_place_is_waited_for(void **state)
 {
 	static const struct row row = { .said = { NO }, .n = 1 };
 	static const char message[] = "Subject: x\n\nbody\n";
-	struct tx tx[3], large;
+	struct tx tx[4], large;
 	struct filters *f;
 
 	(void)state;
@@ -449,16 +449,17 @@ a_place_is_waited_for(void **state)
 	assert_int_equal(calls, 1);
 	close(large.fd);
 	calls = 0;
-	for (unsigned n = 1; n <= COUNT(tx); n++) {
+	tx[1].abandoned = true;		/* with its turn it ends, and takes no place */
+	for (unsigned n = 1; n < COUNT(tx); n++) {
 		said[0].error = UP;
 		answer(0);
-		assert_int_equal(calls, n);
+		assert_int_equal(calls, n == 1 ? 1 : n + 1);
 		assert_int_equal(story.verdict.code, 0);
 		asked[0].done = NULL;
 		said[0].error = UP;
 		starts_left = 1;
 		assert_int_equal(loop_turn(&loop, 1), 0);
-		assert_true((asked[0].done != NULL) == (n < COUNT(tx)));
+		assert_true((asked[0].done != NULL) == (n < COUNT(tx) - 1));
 	}
 	assert_int_equal(filters_pending(f), 0);
 	starts_left = 1000000;
