@@ -566,6 +566,30 @@ json_name(const struct json *j, int value, char *dst, size_t size)
 	return -1;
 }
 
+long
+json_start(const struct json *j, int value, char *dst, size_t size)
+{
+	struct octets o = { 0 };
+	size_t n = 0, at = 0;
+	int c;
+
+	dst[0] = '\0';
+	if (json_type(j, value) != JSON_STRING)
+		return -1;
+	o.rest = token_text(j, value);
+	while ((c = next_octet(&o)) != -1) {
+		if (!is_8bit((char)c) || (c & 0xc0) == 0xc0)
+			at = n;		/* of the character that this octet belongs to */
+		if (n + 1 == size) {
+			dst[at] = '\0';
+			return (long)at;
+		}
+		dst[n++] = (char)c;
+	}
+	dst[n] = '\0';
+	return (long)n;
+}
+
 void
 json_printable(const struct json *j, int value, char *dst, size_t size)
 {

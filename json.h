@@ -45,6 +45,8 @@ int		json_next(const struct json *j, int container, int previous);
 long		json_string(const struct json *j, int value, char *dst, size_t size);
 /* The same for the name of an object's value, as json_next() found it. */
 long		json_name(const struct json *j, int value, char *dst, size_t size);
+/* As much of a string as fits, whole characters: its length, or -1: it is none. */
+long		json_start(const struct json *j, int value, char *dst, size_t size);
 /* A string for the log: cut to size - 1 octets, "?" for what is not printable ASCII; "" when it is none. */
 void		json_printable(const struct json *j, int value, char *dst, size_t size);
 /* Whether it is a string, and equal to s. */

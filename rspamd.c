@@ -19,6 +19,7 @@
 #define LEARN_MS 30000
 #define ANSWER_MAX (16 * 1024 * 1024)	/* the hosts of 10,240 URLs, of 80 octets that are \u0001, are 5 MB */
 #define LEARN_ANSWER_MAX 65536
+#define SUBJECT_MAX 900		/* octets: in one line, whatever the sender has put in it that could not be folded */
 #define VALUES_MAX 65536		/* rspamd names up to 10,240 URLs and as many addresses of a message */
 #define HEADERS_TEXT_MAX 65536		/* rspamd takes 80 KiB of HTTP header at most */
 #define RCPT_HEADER_MAX (3 * SMTP_ADDRESS_MAX + 16)
@@ -273,7 +274,7 @@ static void
 read_action(const struct json *j, struct filter_report *r)
 {
 	int action = json_get(j, JSON_ROOT, SPAN("action"));
-	char subject[CONTENT_VALUE_MAX + 1], text[sizeof(r->detail)];
+	char subject[SUBJECT_MAX + 1], text[sizeof(r->detail)];
 	size_t i = 0, vain;
 	long len;
 
@@ -292,7 +293,7 @@ read_action(const struct json *j, struct filter_report *r)
 	read_message(j, r);
 	vain = read_edits(j, r);
 	if (json_is(j, action, SPAN("rewrite subject"))) {
-		len = json_string(j, json_get(j, JSON_ROOT, SPAN("subject")), subject, sizeof(subject));
+		len = json_start(j, json_get(j, JSON_ROOT, SPAN("subject")), subject, sizeof(subject));
 		if (len != -1)
 			edits_add(&r->edits, EDIT_CHANGE, 0, SPAN("Subject"), (struct span){ subject, (size_t)len });
 		vain += len == -1;

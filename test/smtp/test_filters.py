@@ -67,6 +67,14 @@ def test_each_action(spam_server, action, want):			# case 11.20
 	assert (b"Subject: ***SPAM*** hello" in m.raw) == (action == "rewrite subject")
 
 
+def test_a_subject_that_cannot_be_folded_is_marked(spam_server):
+	spam_server.take()
+	for subject in (b"x" * 1000, b"x" + b" " * 990 + b"x", b"x" * 997 + b"\r\n\t" + b"x" * 990 + b"\r\n\t" + b"y" * 20000):
+		assert send(spam_server, b"X-Force: rewrite subject\r\nSubject: " + subject + b"\r\n\r\nx\r\n").pair == (250, "2.0.0")
+		(m,) = spam_server.take()
+		assert re.findall(rb"^Subject: [^ ]*", m.raw, re.M) == [b"Subject: ***SPAM***"]
+
+
 def test_gtube_is_refused(spam_server):
 	reply = send(spam_server, b"Subject: x\r\n\r\n" + GTUBE + b"\r\n")
 	assert reply.pair == (550, "5.7.1") and b"Gtube" in reply.text[-1]

@@ -316,6 +316,28 @@ a_new_subject(void **state)
 	edits_clear(&r.edits);
 }
 
+/* A sender has no way to keep his own: it is cut, at a character. */
+static void
+a_long_subject(void **state)
+{
+	for (size_t len = 880; len < 920; len++) {
+		struct filter_report r = { .action = FILTER_TROUBLE };
+		struct buf b;
+
+		buf_init(&b, 1 << 16);
+		buf_add_str(&b, "{\"action\":\"rewrite subject\",\"subject\":\"***SPAM*** ");
+		for (size_t i = 11; i < len; i++)
+			buf_add_char(&b, 'x');
+		buf_add_str(&b, "\xc3\xbc\\u20ac\"}");
+		rspamd_read(buf_span(&b), &r);
+		assert_int_equal(r.edits.n, 1);
+		assert_int_equal(r.edits.v[0].value_len, len + 5 <= 900 ? len + 5 : len + 2 <= 900 ? len + 2 : len <= 900 ? len : 900);
+		assert_true(text_is_utf8(text_sub(buf_span(&r.edits.text), r.edits.v[0].value_at, r.edits.v[0].value_at + r.edits.v[0].value_len)));
+		edits_clear(&r.edits);
+		buf_clear(&b);
+	}
+}
+
 /* A value that is too long, more fields than may be. */
 static void
 too_much(void **state)
@@ -635,7 +657,7 @@ main(void)
 		cmocka_unit_test(cut_short),
 		cmocka_unit_test(scores),
 		cmocka_unit_test(edits),
-		cmocka_unit_test(a_new_subject),
+		cmocka_unit_test(a_new_subject), cmocka_unit_test(a_long_subject),
 		cmocka_unit_test(too_much),
 		cmocka_unit_test(outcomes),
 		cmocka_unit_test(questions),
