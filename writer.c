@@ -494,7 +494,8 @@ serve(struct work *w, int fd)
 			end_batch(w, fd);
 		if (n <= 0 || read_job(w, (size_t)n, &h) == -1)
 			_exit(n == 0 ? 0 : 1);
-		if (h.rcpts_n > w->files_max - w->files_n)
+		/* more folders than files: those of jobs that have failed */
+		if (h.rcpts_n > w->files_max - w->files_n || h.rcpts_n > w->files_max - w->folders_n)
 			end_batch(w, fd);
 		if (h.kind == JOB_CHECK)
 			check_job(w, &h);

@@ -1014,6 +1014,49 @@ small_messages_share_a_writer(void **state)
 	}
 }
 
+/* Messages that fail have folders open as well: in one batch with a message of as many recipients as may be. */
+static void
+a_batch_with_folders_that_cannot_be_written_to(void **state)
+{
+	enum { RCPTS = 70, BAD = 10 };
+	static char names[RCPTS][32];
+	const char *rcpts[RCPTS + 1] = { NULL }, *bad[2] = { NULL };
+	struct outcome o[BAD + 1] = { 0 };
+	struct tx tx[BAD + 1];
+	char path[512];
+	int pid;
+
+	(void)state;
+	for (size_t i = 0; i < RCPTS; i++) {
+		(void)snprintf(names[i], sizeof(names[i]), "u%zu@local.test", i);
+		rcpts[i] = names[i];
+	}
+	config.max_recipients = RCPTS;
+	start_maildir(true);
+	for (size_t i = 0; i < BAD; i++) {
+		(void)snprintf(path, sizeof(path), "bad%zu", i);
+		make_maildir(path);
+		(void)snprintf(path, sizeof(path), "%s/local.test/bad%zu/tmp", folder, i);
+		assert_int_equal(rmdir(path), 0);
+		assert_int_equal(close(open(path, O_WRONLY | O_CREAT, 0600)), 0);	/* a file, in which no other can be */
+	}
+	pid = find_child();
+	signal_child(pid, SIGSTOP);
+	for (size_t i = 0; i <= BAD; i++) {
+		(void)snprintf(path, sizeof(path), "bad%zu@local.test", i);
+		bad[0] = path;
+		tx_init(&tx[i], "", i == BAD ? rcpts : bad, "x\n", 2);
+		deliver_start(d, &tx[i], note, &o[i]);
+	}
+	assert_int_equal(find_children(&pid), 1);
+	signal_child(pid, SIGCONT);
+	for (size_t i = 0; i <= BAD; i++) {
+		wait_for(&o[i]);
+		expect(&o[i], i == BAD ? 250 : 451, i == BAD ? "2.0.0" : "4.3.0", NULL);
+		tx_clear(&tx[i]);
+	}
+}
+
 static void
 writers_run_as_the_user(void **state)
 {
@@ -1086,7 +1129,7 @@ main(void)
 		T(waiting_has_an_end), T(the_command_gets_the_message), T(arguments), T(environment), T(foreign_recipients), T(values_that_are_not_handed_on),
 		T(recipient_command), T(recipients_file), T(maildir_checks), T(maildir_delivers), T(maildir_creates),
 		T(maildir_all_or_none), T(maildir_many_at_once), T(maildir_large_and_many_recipients), T(maildir_full_disk),
-		T(a_writer_dies), T(a_writer_hangs), T(small_messages_share_a_writer), T(writers_run_as_the_user), T(an_unknown_user_is_an_error), T(free_tells_everybody),
+		T(a_writer_dies), T(a_writer_hangs), T(small_messages_share_a_writer), T(a_batch_with_folders_that_cannot_be_written_to), T(writers_run_as_the_user), T(an_unknown_user_is_an_error), T(free_tells_everybody),
 	};
 
 	log_init(LOG_WARN, LOG_LOGFMT, "test");
