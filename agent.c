@@ -190,6 +190,7 @@ static int
 agent_init(struct agent *a)
 {
 	const struct config *c = a->config;
+	struct hooks *hooks;
 	size_t children = c->max_deliveries + DELIVER_CHECKS_MAX + c->max_auths + HOOKS_MAX + NAMES_CALLS_MAX, calls = FETCHES_MAX;
 
 	for (size_t i = 0; i < c->checkers_n; i++)
@@ -198,7 +199,9 @@ agent_init(struct agent *a)
 	    loop_add(&a->loop, &a->control, a->args.control_fd, POLLIN, control_ready, a) == -1)
 		return -1;
 	a->children = children_new(&a->loop, children);
-	if (a->children == NULL || (a->deliver = deliver_new(&a->loop, c, a->children, a->args.metrics)) == NULL)
+	/* what runs commands looks for their user, which it cannot in the sandbox */
+	if (a->children == NULL || (a->deliver = deliver_new(&a->loop, c, a->children, a->args.metrics)) == NULL ||
+	    (hooks = hooks_new(&a->loop, c, a->children)) == NULL)
 		return -1;
 	sandbox_agent(c->user, c->delivery_user[0] != '\0' && strcmp(c->delivery_user, c->user) != 0);
 	if ((c->issuers_n > 0 || c->checkers_n > 0 || c->trap_url[0] != '\0') && (a->http = http_new(&a->loop, calls)) == NULL)
@@ -207,7 +210,7 @@ agent_init(struct agent *a)
 		return -1;
 	a->auth = auth_new(&a->loop, c, a->children, a->oauth, a->args.metrics);
 	a->senders = senders_new(c);
-	a->filters = filters_new(&a->loop, c, a->http, a->children, a->args.metrics);
+	a->filters = filters_new(&a->loop, c, a->http, a->children, hooks, a->args.metrics);
 	return a->auth == NULL || a->senders == NULL || a->filters == NULL ? -1 : 0;
 }
 

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "hook.h"
 #include "milter.h"
 #include "names.h"
 #include "rspamd.h"
@@ -660,13 +659,18 @@ filters_slots(const struct config *c)
 }
 
 struct filters *
-filters_new(struct loop *l, const struct config *c, struct http *http, struct children *children, struct metrics *m)
+filters_new(struct loop *l, const struct config *c, struct http *http, struct children *children, struct hooks *hooks,
+    struct metrics *m)
 {
 	struct filters *f = calloc(1, sizeof(*f));
 	int error;
 
-	if (f == NULL)
+	if (f == NULL) {
+		hooks_free(hooks);
+		errno = ENOMEM;
 		return NULL;
+	}
+	f->hooks = hooks;
 	f->config = c;
 	f->loop = l;
 	f->metrics = m;
@@ -680,8 +684,7 @@ filters_new(struct loop *l, const struct config *c, struct http *http, struct ch
 	for (size_t i = 0; i < c->milters_n; i++)
 		if ((f->milters[i] = milter_new(l, &c->milters[i])) == NULL)
 			goto fail;
-	if ((f->hooks = hooks_new(l, c, children)) == NULL ||
-	    (config_wants_names(c) && (f->names = names_new(l, children, names_look_up)) == NULL))
+	if (config_wants_names(c) && (f->names = names_new(l, children, names_look_up)) == NULL)
 		goto fail;
 	return f;
 fail:

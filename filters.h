@@ -5,7 +5,7 @@
 #define FILTERS_H
 
 #include "child.h"
-#include "filter.h"
+#include "hook.h"
 #include "http.h"
 #include "metrics.h"
 
@@ -28,10 +28,10 @@ typedef void filters_done(void *arg, const struct filters_story *s);
 size_t		filters_slots(const struct config *c);
 /*
  * The loop, c, http (NULL: no checker needs it), children (with room for HOOKS_MAX and NAMES_CALLS_MAX more) and m are borrowed until
- * filters_free(). NULL with errno.
+ * filters_free(). hooks are its own from now on, whatever it returns. NULL with errno.
  */
 struct filters	*filters_new(struct loop *l, const struct config *c, struct http *http, struct children *children,
-		struct metrics *m);
+		struct hooks *hooks, struct metrics *m);
 /* After children_end(), before http_free(). */
 void		filters_free(struct filters *f);
 /* Whether a complete message is shown to anything. */

@@ -1,6 +1,7 @@
 """Privileges: who each process is, what it sees and may call (DESIGN, rule 2)."""
 
 import os
+import re
 
 import pytest
 
@@ -93,6 +94,18 @@ def test_a_delivery_user_of_its_own(start):
 	assert server.connect(hello=b"EHLO t.test\r\n").message(b"x\r\n") == OK
 	(m,) = server.take()
 	assert os.stat(m.path).st_uid == harness.NOBODY
+
+
+@pytest.mark.root
+def test_hooks_run_as_the_delivery_user(start):
+	"""They read what strangers write: not with the rights of the agent."""
+	def prepare(server):
+		hook = harness.script(server.folder + "/hook", 'echo "X-Ids: $(id -u) $(id -g) $(id -G)"\n')
+		return {"smtpd.hook ids": {"event": "message", "command": hook}}
+	server = start({"smtpd": {"user": "daemon"}, "smtpd.delivery": {"user": "nobody"}}, root=True, prepare=prepare)
+	assert server.connect(hello=b"EHLO t.test\r\n").message(b"x\r\n") == OK
+	(m,) = server.take()
+	assert re.search(rb"^X-Ids: (.*)$", m.raw, re.M).group(1) == b"%d %d %d" % (3 * (harness.NOBODY,))
 
 
 @pytest.mark.root

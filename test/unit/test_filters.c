@@ -241,7 +241,7 @@ merging(void **state)
 			print_message("%s, order %zu\n", t->name, o);
 			configure(t);
 			assert_int_equal(pwrite(tx.fd, message, sizeof(message) - 1, MESSAGE_ROOM), sizeof(message) - 1);
-			f = filters_new(&loop, &config, NULL, children, NULL);
+			f = filters_new(&loop, &config, NULL, children, hooks_new(&loop, &config, children), NULL);
 			assert_non_null(f);
 			calls = 0;
 			filters_message(f, &tx, note, NULL);
@@ -343,7 +343,7 @@ keys_of_a_checker(void **state)
 		config.checkers[0].quarantine = table[i].quarantine;
 		config.checkers[0].oversize = table[i].oversize;
 		assert_int_equal(pwrite(tx.fd, message, sizeof(message) - 1, MESSAGE_ROOM), sizeof(message) - 1);
-		f = filters_new(&loop, &config, NULL, children, m);
+		f = filters_new(&loop, &config, NULL, children, hooks_new(&loop, &config, children), m);
 		assert_non_null(f);
 		calls = 0;
 		filters_message(f, &tx, note, NULL);
@@ -399,7 +399,7 @@ refused_by_ourselves(void **state)
 		assert_int_equal(pwrite(tx.fd, octets, faults[i].in_file, MESSAGE_ROOM), faults[i].in_file);
 		if (faults[i].sealed)
 			assert_int_equal(fcntl(tx.fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
-		f = filters_new(&loop, &config, NULL, children, NULL);
+		f = filters_new(&loop, &config, NULL, children, hooks_new(&loop, &config, children), NULL);
 		assert_non_null(f);
 		calls = 0;
 		filters_message(f, &tx, note, NULL);
@@ -426,7 +426,7 @@ a_place_is_waited_for(void **state)
 	configure(&row);
 	config.checkers[0].timeout_ms = 60000;
 	config.checkers[0].max_size = sizeof(message);
-	f = filters_new(&loop, &config, NULL, children, NULL);
+	f = filters_new(&loop, &config, NULL, children, hooks_new(&loop, &config, children), NULL);
 	assert_non_null(f);
 	calls = 0;
 	for (size_t i = 0; i < COUNT(tx); i++) {
@@ -485,7 +485,7 @@ a_wait_is_a_part_of_the_timeout(void **state)
 	configure(&row);
 	config.checkers[0].max_size = sizeof(message);
 	config.checkers[0].timeout_ms = 60000;
-	f = filters_new(&loop, &config, NULL, children, NULL);
+	f = filters_new(&loop, &config, NULL, children, hooks_new(&loop, &config, children), NULL);
 	assert_non_null(f);
 	calls = 0;
 	filters_message(f, &tx, note, NULL);
@@ -532,7 +532,7 @@ a_name_is_waited_for(void **state)
 	(void)state;
 	configure(&row);
 	config.client_names = true;
-	f = filters_new(&loop, &config, NULL, children, NULL);
+	f = filters_new(&loop, &config, NULL, children, hooks_new(&loop, &config, children), NULL);
 	assert_non_null(f);
 	calls = 0;
 	tx.fd = memfd_create("message", MFD_CLOEXEC);
