@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -13,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "config_address.h"
 
 #define PROCESSES_SPARE 8	/* master, agent, Maildir writers, and a reload's */
@@ -593,16 +593,15 @@ check_users(struct loader *l)
 	const char *names[] = { l->c->user, l->c->delivery_user };
 
 	for (size_t i = 0; geteuid() == 0 && i < COUNT(rows); i++) {
-		const struct passwd *pw;
+		struct child_user u;
 
 		if (key_is_bad(l->c, rows[i], 0) || (i == 1 && *names[i] == '\0'))
 			continue;
-		pw = *names[i] == '\0' ? NULL : getpwnam(names[i]);
-		if (pw == NULL)
+		if (*names[i] == '\0' || child_user_find(names[i], &u) == -1)
 			key_error(l, rows[i], 0, "'%.100s' is no user here, and smtpd is started as root; add the user or name another", names[i]);
-		else if (pw->pw_uid == 0 && i == 0)
+		else if (u.uid == 0 && i == 0)
 			key_error(l, rows[i], 0, "'%.100s' is root; name an unprivileged user", names[i]);
-		else if (pw->pw_uid == 0)
+		else if (u.uid == 0)
 			key_warning(l, rows[i], 0, "'%.100s' is root; name an unprivileged user where the command allows it", names[i]);
 	}
 }

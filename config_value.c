@@ -190,8 +190,8 @@ static bool
 parse_user(const struct key *k, struct span s, void *field, struct buf *why)
 {
 	for (size_t i = 0; i < s.len; i++) {
-		if (!is_alnum(s.p[i]) && memchr("-_.$", s.p[i], 4) == NULL) {
-			buf_printf(why, "'%.*s' is no user name; write letters, digits, - _ . only", ARG(s));
+		if (!is_alnum(s.p[i]) && memchr("-_.$:", s.p[i], 5) == NULL) {
+			buf_printf(why, "'%.*s' is no user; write its name, or numbers such as 1000:1000", ARG(s));
 			return false;
 		}
 	}

@@ -38,7 +38,7 @@ struct job {
 	int64_t		 deadline_at, sent_at;
 	maildir_done	*done;
 	void		*arg;
-	const char	*id;
+	const struct tx	*tx;		/* borrowed until done; NULL: a check */
 };
 
 struct queue {
@@ -114,7 +114,7 @@ job_done(struct job *j, int code, const char *esc, const char *text, const char 
 	maildir_done *done = j->done;
 	void *arg = j->arg;
 
-	verdict_set(&v, code, esc, "%s%s", text, j->head.kind == JOB_DELIVER && code == 250 ? j->id : "");
+	verdict_set(&v, code, esc, "%s%s", text, j->head.kind == JOB_DELIVER && code == 250 ? j->tx->id : "");
 	free(j);
 	done(arg, &v, detail);
 }
@@ -404,6 +404,10 @@ dispatch_queue(struct maildir *m, struct queue *q, size_t from, size_t to)
 	while (q->head != NULL) {
 		struct writer *w = choose(m, from, to);
 
+		if (q->head->tx != NULL && q->head->tx->abandoned) {
+			job_failed(queue_take(q), "client gone before its turn");
+			continue;
+		}
 		if (w == NULL && none_runs(m, from, to)) {
 			job_failed(queue_take(q), "no writer");
 			continue;
@@ -571,7 +575,7 @@ maildir_deliver(struct maildir *m, const struct tx *tx, maildir_done *done, void
 		return;
 	}
 	*j = (struct job){ .head = { .number = ++m->serial, .kind = JOB_DELIVER, .rcpts_n = (uint32_t)tx->rcpts_n,
-	    .header_at = tx->header_at, .size = tx->size }, .fd = tx->fd, .rcpts = tx->rcpts, .id = tx->id, .done = done, .arg = arg,
+	    .header_at = tx->header_at, .size = tx->size }, .fd = tx->fd, .rcpts = tx->rcpts, .tx = tx, .done = done, .arg = arg,
 	    .deadline_at = m->loop->now_ms + m->config->delivery_ms };
 	queue_add(&m->deliveries, j);
 	dispatch(m);

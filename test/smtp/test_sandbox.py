@@ -97,6 +97,16 @@ def test_a_delivery_user_of_its_own(start):
 
 
 @pytest.mark.root
+def test_users_of_no_database(start):
+	server = start({"smtpd": {"user": "65532:65531"}, "smtpd.delivery": {"user": "%d" % harness.NOBODY}}, root=True)
+	server.ready()
+	assert ids(server.agent(), "Uid") == {65532} and ids(server.agent(), "Gid") == {65531}
+	assert server.connect(hello=b"EHLO t.test\r\n").message(b"x\r\n") == OK
+	(m,) = server.take()
+	assert os.stat(m.path).st_uid == harness.NOBODY
+
+
+@pytest.mark.root
 def test_hooks_run_as_the_delivery_user(start):
 	"""They read what strangers write: not with the rights of the agent."""
 	def prepare(server):

@@ -678,7 +678,7 @@ static const struct {
 	{ LISTENER DELIVERY "[smtpd]\nuser = nobody\ndomains = a b\n", "c:7: [smtpd] domains: 'a b' is no domain; ..." },
 	{ LISTENER DELIVERY "[smtpd]\nuser = nobody\ndomains = a,,b\n", "c:7: [smtpd] domains: '' is no domain; ..." },
 	{ LISTENER DELIVERY "[smtpd]\nuser = nobody\n", "c: [smtpd] domains: '' is no list of domains, so no mail can be taken; ..." },
-	{ LISTENER DELIVERY "[smtpd]\nuser = a b\ndomains = x\n", "c:6: [smtpd] user: 'a b' is no user name; ..." },
+	{ LISTENER DELIVERY "[smtpd]\nuser = a b\ndomains = x\n", "c:6: [smtpd] user: 'a b' is no user; ..." },
 
 	/* listeners */
 	{ SMTPD DELIVERY, "c: [smtpd.listener NAME]: there is no listener; write such as [smtpd.listener mx] and, below it, address = :25" },
@@ -1522,6 +1522,17 @@ root_needs_users(void **state)
 	assert_one_error("c:8: [smtpd.delivery] user: 'no-such-user' is no user here, ...");
 	config_free(load(SPAN(BASE "user = root\n")));
 	assert_one_error("warning: c:8: [smtpd.delivery] user: 'root' is root; ...");
+	assert_null(load(SPAN("[smtpd]\ndomains = x\nuser = 0:1000\n" LISTENER DELIVERY)));
+	assert_one_error("c:3: [smtpd] user: '0:1000' is root; name an unprivileged user");
+	for (const char *const *s = (const char *const[]){ "65533", "65533:65532", NULL }; *s != NULL; s++) {	/* of no database */
+		char text[512];
+		struct config *c;
+
+		(void)snprintf(text, sizeof(text), "[smtpd]\ndomains = x\nuser = %s\n%s%suser = %s\n", *s, LISTENER, DELIVERY, *s);
+		c = load(text_span(text));
+		assert_non_null(c);
+		config_free(c);
+	}
 }
 
 static void
