@@ -5,7 +5,9 @@
  * closes, and is read when the child has ended. What a command leaves behind is not waited for (case 12.4): its exit is the end.
  *
  * A command starts as with vfork(2): in our memory, on a stack of its own, while we wait for its execve(2). Copying the page tables
- * costs four times as much as all the rest (0.5 ms, not 0.1). So what runs there changes nothing of ours but its struct start.
+ * costs four times as much as all the rest (0.5 ms, not 0.1). So what runs there changes nothing of ours but its struct start and errno.
+ * Unlike vfork(2) we do not wait for ever, since a file system may hang, and who runs as the command's user may stop it: then it is
+ * killed, and for a while the others are forked.
  */
 #include "child.h"
 
@@ -18,6 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -33,6 +36,8 @@
 #define DRAIN_SIZE 16384
 #define FD_HIGH 10		/* above what a child gets, 0 to 3 */
 #define PWD_MAX 16384
+#define EXECUTE_MS 500		/* that we wait for an execve(2) */
+#define FORK_MS 60000		/* that children are forked, after one for which we waited in vain */
 #define STACK_SIZE 32768	/* execute() has the most, 4 KiB and snprintf() */
 
 enum stage { STAGE_RUNNING, STAGE_TERMINATED, STAGE_KILLED };
@@ -55,6 +60,7 @@ struct children {
 	int		 signal_fd;		/* owned */
 	size_t		 running, max;
 	bool		 ended;
+	int64_t		 fork_until_at;		/* children are forked */
 	_Alignas(16) char stack[STACK_SIZE];	/* of one that is about to execute */
 	struct child	 table[];
 };
@@ -154,26 +160,62 @@ run(void *arg)
 	return write(s->status_fd, &error, sizeof(error)) == -1 ? 126 : 127;
 }
 
-/* The child's process id, or -1 with errno. */
-static pid_t
-launch(struct children *t, struct start *s)
+/* Keeps errno. */
+static void
+close_pair(int a, int b)
 {
+	int error = errno;
+
+	close(a);
+	close(b);
+	errno = error;
+}
+
+/*
+ * Until a child in our memory has left it: it has executed, or exited. Its end of the status pipe is closed then, by the kernel, which does
+ * not come back to it. errno is not looked at: the child writes to it, too.
+ */
+static void
+wait_for_execution(struct children *t, pid_t pid, int status_fd)
+{
+	struct pollfd p = { .fd = status_fd };		/* no event but the end */
+	int64_t until_at = loop_clock_ms() + EXECUTE_MS, left_ms = EXECUTE_MS;
+
+	for (; left_ms > 0; left_ms = until_at - loop_clock_ms())
+		if (poll(&p, 1, (int)left_ms) > 0)
+			return;
+	(void)kill(pid, SIGKILL);	/* it runs no code of ours any more, whenever it ends */
+	t->fork_until_at = loop_clock_ms() + FORK_MS;
+}
+
+/* The child's process id, or -1 with errno; the child's ends of the pipes are closed. status_fd: ours. */
+static pid_t
+launch(struct children *t, struct start *s, int status_fd)
+{
+	int dumpable = prctl(PR_GET_DUMPABLE), error;
+	int its_out_fd = s->out_fd, its_status_fd = s->status_fd;	/* a child in our memory moves them */
 	sigset_t all, before;
 	pid_t pid;
-	int error;
 
-	if (s->fn != NULL) {
+	if (s->fn != NULL || loop_clock_ms() < t->fork_until_at) {
 		pid = fork();
 		if (pid == 0)
 			_exit(run(s));
+		close_pair(its_out_fd, its_status_fd);
 		return pid;
 	}
 	/* a handler of ours would run there, too */
 	sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, &before);
-	pid = clone(run, t->stack + sizeof(t->stack), CLONE_VM | CLONE_VFORK | SIGCHLD, s);
-	error = errno;
+	pid = clone(run, t->stack + sizeof(t->stack), CLONE_VM | SIGCHLD, s);
+	error = errno;		/* of clone(2), where it failed; else of nobody */
+	close_pair(its_out_fd, its_status_fd);
+	if (pid != -1)
+		wait_for_execution(t, pid, status_fd);
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	/* another user in our memory has set it to the system's default */
+	if (prctl(PR_GET_DUMPABLE) != dumpable)
+		(void)prctl(PR_SET_DUMPABLE, dumpable, 0, 0, 0);
 	errno = error;
 	return pid;
 }
@@ -411,13 +453,12 @@ start(struct children *t, struct start *s, int64_t deadline_ms, child_done *done
 		goto fail;
 	s->out_fd = out[1];
 	s->status_fd = status[1];
-	pid = launch(t, s);
+	pid = launch(t, s, status[0]);
+	out[1] = status[1] = -1;
 	if (pid == -1) {
 		loop_remove(&c->slot);	/* keeps errno */
 		goto fail;
 	}
-	close(out[1]);
-	close(status[1]);
 	c->pid = pid;
 	c->children = t;
 	c->out_fd = out[0];

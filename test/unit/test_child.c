@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -662,6 +663,7 @@ a_command_changes_nothing_of_ours(void **state)
 	struct child_user u = { .change = true, .uid = 65534, .gid = 65533 };
 	char *argv[] = { STR("/bin/sh"), STR("-c"), STR("pwd; umask; grep SigBlk /proc/self/status"), NULL };
 	struct report p = { 0 };
+	int dumpable = prctl(PR_GET_DUMPABLE);
 	char here[4096], after[4096];
 	mode_t mask = umask(027);
 	sigset_t before, now;
@@ -676,9 +678,43 @@ a_command_changes_nothing_of_ours(void **state)
 		assert_int_equal(sigismember(&now, n), sigismember(&before, n));
 	assert_non_null(getcwd(after, sizeof(after)));
 	assert_string_equal(after, here);
+	assert_int_equal(prctl(PR_GET_DUMPABLE), dumpable);
 	assert_int_equal(umask(mask), 027);
 	wait_for(&p);
 	assert_string_equal(p.output, "/\n0077\nSigBlk:\t0000000000000000\n");
+}
+
+/* A file system that does not answer to execve(2), here for a lease that is not given up: it holds up its own command, not us. */
+static void
+an_execution_that_hangs(void **state)
+{
+	char path[] = "/tmp/test_child.XXXXXX", *argv[] = { path, NULL }, *works[] = { STR("/bin/true"), NULL };
+	static const char text[] = "#!/bin/sh\nexit 7\n";
+	struct report p = { 0 }, forked = { 0 }, other = { 0 };
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd != -1);
+	assert_int_equal(write(fd, text, sizeof(text) - 1), (ssize_t)sizeof(text) - 1);
+	assert_int_equal(fchmod(fd, 0700), 0);
+	assert_int_equal(close(fd), 0);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd != -1);
+	assert_true(signal(SIGIO, SIG_IGN) != SIG_ERR);
+	assert_int_equal(fcntl(fd, F_SETLEASE, F_WRLCK), 0);
+	assert_non_null(child_start(children, argv, clean_env, -1, -1, NULL, 30000, note, &p));
+	wait_for(&p);
+	assert_true(WIFSIGNALED(p.r.status) && WTERMSIG(p.r.status) == SIGKILL);
+	assert_non_null(child_start(children, argv, clean_env, -1, -1, NULL, 30000, note, &forked));
+	assert_non_null(child_start(children, works, clean_env, -1, -1, NULL, 30000, note, &other));
+	wait_for(&other);
+	assert_true(WIFEXITED(other.r.status) && WEXITSTATUS(other.r.status) == 0);
+	assert_int_equal(forked.calls, 0);
+	assert_int_equal(fcntl(fd, F_SETLEASE, F_UNLCK), 0);
+	wait_for(&forked);
+	assert_true(WIFEXITED(forked.r.status) && WEXITSTATUS(forked.r.status) == 7);
+	close(fd);
+	assert_int_equal(unlink(path), 0);
 }
 
 int
@@ -708,6 +744,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(users, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_user, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_command_changes_nothing_of_ours, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_execution_that_hangs, setup, teardown),
 	};
 
 	ourselves = getpid();
