@@ -32,6 +32,7 @@ struct work {
 	bool		 discarded;	/* a filter has thrown it away, and the client is told 250 */
 	char		 score[24];	/* of the spam checkers, for the log; "": none */
 	char		 filters[256];	/* what they had to say */
+	size_t		 rcpts_octets;	/* of all recipients */
 	size_t		 unknown_n;	/* recipients that are unknown, which is told at the end of data */
 	int		 trap_fd;	/* owned: the message as it came, for the spam trap; -1: none */
 	uint64_t	 trap_size;	/* as tx.size */

@@ -17,6 +17,7 @@
 
 #define SPOOL_RESERVE (1024 * 1024)	/* free octets that spool_dir keeps */
 #define NO_SPACE_LOG_MS INT64_C(60000)
+#define RCPTS_OCTETS_MAX 60000		/* of a message: in a job of a Maildir writer, and in a command's RECIPIENTS (128 KiB) */
 
 /* The filters of an event of the envelope have spoken; w ends with the client. Returns false then. */
 static bool
@@ -267,6 +268,12 @@ add_recipient(struct tx *tx, const struct mailbox *m)
 	return 0;
 }
 
+static size_t
+mailbox_octets(const struct mailbox *m)
+{
+	return strlen(m->local) + strlen(m->domain) + 2;
+}
+
 /* The last word on a recipient. */
 static void
 rcpt_answer(struct work *w, const struct verdict *said)
@@ -275,6 +282,7 @@ rcpt_answer(struct work *w, const struct verdict *said)
 
 	if (v.code / 100 == 2 && add_recipient(&w->tx, &w->rcpt) == -1)
 		verdict_set(&v, 451, "4.3.0", "Out of memory");
+	w->rcpts_octets += v.code / 100 == 2 ? mailbox_octets(&w->rcpt) : 0;
 	w->unknown_n += v.code / 100 == 2 && w->rcpt_unknown;
 	answer_verdict(w->front, w->slot, w->tx.session, &v, -1);
 }
@@ -359,7 +367,7 @@ request_rcpt(struct front *f, const struct request *q)
 		verdict_set(&v, 452, "4.5.3", "Recipients of our domains and of others one after the other");
 	} else if (v.code == 0 && w->tx.rcpts_n > 0 && (foreign ? a->config->relay_per_recipient : a->config->per_recipient)) {
 		verdict_set(&v, 452, "4.5.3", "One recipient at a time");
-	} else if (v.code == 0 && w->tx.rcpts_n >= a->config->max_recipients) {
+	} else if (v.code == 0 && (w->tx.rcpts_n >= a->config->max_recipients || w->rcpts_octets + mailbox_octets(m) > RCPTS_OCTETS_MAX)) {
 		metrics_add(a->args.metrics, M_LIMIT_HITS, MH_MAX_RECIPIENTS, 0, 0, 1);
 		story_refused(a, f->listener_slot, m->domain, MR_LIMIT);
 		verdict_set(&v, 452, "4.5.3", "Too many recipients");

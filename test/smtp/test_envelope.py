@@ -173,6 +173,22 @@ def test_one_recipient_too_many(smtp, server):	# case 5.19
 	assert len(server.take()) == 10
 
 
+def test_so_many_octets_of_recipients(start):
+	"""More than a Maildir writer takes, or the environment of a command, would be refused with the message, and then again and again."""
+	domain = ".".join(4 * ["d" * 60]) + ".test"
+	server = start({"smtpd": {"domains": domain}, "smtpd.limits": {"max_recipients": "1000"}, "smtpd.delivery": {"create": "yes"}})
+	smtp = server.connect(hello=b"EHLO t.test\r\n")
+	assert smtp.cmd(b"MAIL FROM:<a@x.test>\r\n") == MAIL
+	taken, reply = 0, RCPT
+	while taken < 1000 and reply == RCPT:
+		reply = smtp.cmd(b"RCPT TO:<%064d@%s>\r\n" % (taken, domain.encode()))
+		taken += reply == RCPT
+	assert reply == (452, "4.5.3") and 180 < taken < 200
+	assert smtp.cmd(b"DATA\r\n") == (354, "")
+	assert smtp.cmd(b".\r\n") == OK
+	assert len(server.take()) == taken
+
+
 def test_guessing_recipients_hits_the_error_limit(start, place):	# case 5.20
 	import conftest
 	server = start({"smtpd.delivery": {"recipients_file": conftest.recipients_file(place)}, "smtpd.limits": {"max_errors": "3"}})
